@@ -11,10 +11,9 @@ const (
 	OK         = 0
 	Failed     = 1
 	BadUsage   = 2
-	NotRunning = 3   // not running, or not reachable
-	NotFound   = 4   // no such app, node or id
-	Refused    = 5   // by policy or scope
-	NoApplet   = 127 // the binary has no applet of this name, as busybox says it
+	NotRunning = 3 // not running, or not reachable
+	NotFound   = 4 // no such app, node or id
+	Refused    = 5 // by policy or scope
 )
 
 // ErrUsage is returned when the arguments make no sense; the status is 2.

@@ -1,20 +1,18 @@
 package applet
 
 import (
-	"slices"
 	"strings"
 )
 
 // ListVar defines a repeatable flag over p, whose values so far are the default. The first use on the command line
 // replaces the default.
 func (f *Flags) ListVar(p *[]string, name, usage string) {
-	f.Var(&listValue{p: p, initial: slices.Clone(*p)}, name, usage)
+	f.Var(&listValue{p: p}, name, usage)
 }
 
 type listValue struct {
-	p       *[]string
-	initial []string
-	set     bool
+	p   *[]string
+	set bool
 }
 
 func (v *listValue) String() string {
