@@ -1,0 +1,175 @@
+package signal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// MaxConns bounds the connections of one Serve; one more is closed at once.
+const MaxConns = 256
+
+// maxPath is what fits into a sockaddr_un on Linux, less the terminating zero.
+const maxPath = 107
+
+// Cred is who is at the other end of a unix socket.
+type Cred struct {
+	PID      int
+	UID, GID uint32
+}
+
+// Dial connects to the unix socket at path. Run is started and owned by the Conn: Close ends it; ctx bounds only the
+// dialling. h answers what the other side asks, nil for nothing.
+func Dial(ctx context.Context, path string, h Handler) (*Conn, error) {
+	var d net.Dialer
+	nc, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	c := NewConn(nc, h)
+	go c.Run(context.WithoutCancel(ctx)) // ends with Close or with the peer
+	return c, nil
+}
+
+// Listen opens a unix socket with exactly this mode, never reachable with a wider one in between, in place of a dead
+// one left by a killed process. It returns ErrInUse when a living process listens there. Closing it removes the file.
+func Listen(path string, mode os.FileMode) (net.Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("listen %s: path longer than %d bytes, choose a shorter --run directory", path, maxPath)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	unlock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if err := removeDead(path); err != nil {
+		return nil, err
+	}
+	// The umask is the process's and not ours to change: bind where nobody else can reach, then move.
+	dir, err := os.MkdirTemp(filepath.Dir(path), ".s")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	tmp := filepath.Join(dir, "s")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(tmp, mode); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		l.Close()
+		return nil, err
+	}
+	made, _ := os.Lstat(path)
+	return &listener{UnixListener: l, path: path, made: made}, nil
+}
+
+// removeDead removes a socket nobody listens on.
+func removeDead(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode()&fs.ModeSocket == 0 {
+		return fmt.Errorf("listen %s: a file that is no socket is in the way", path)
+	}
+	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		c.Close()
+		return fmt.Errorf("listen %s: %w", path, ErrInUse)
+	}
+	return os.Remove(path)
+}
+
+// listener removes its own file on Close, not one that another process has put in its place.
+type listener struct {
+	*net.UnixListener
+	path string
+	made os.FileInfo
+	once sync.Once
+}
+
+func (l *listener) Close() error {
+	err := l.UnixListener.Close()
+	l.once.Do(func() {
+		if st, serr := os.Lstat(l.path); serr == nil && l.made != nil && os.SameFile(st, l.made) {
+			os.Remove(l.path)
+		}
+	})
+	return err
+}
+
+// Addr returns the path that clients dial.
+func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
+
+// Serve accepts connections until ctx ends and closes l. accept returns the Handler for a new connection (which it
+// can judge by Conn.Peer), or nil to refuse it. Serve returns after all connections have ended.
+func Serve(ctx context.Context, l net.Listener, accept func(*Conn) Handler) error {
+	var conns sync.WaitGroup
+	defer conns.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	slots := make(chan struct{}, MaxConns)
+	for {
+		nc, err := l.Accept()
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			if retry(ctx, err) {
+				continue
+			}
+			return fmt.Errorf("accept on %s: %w", l.Addr(), err)
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			nc.Close() // a flood costs its sender, not us
+			continue
+		}
+		conns.Go(func() {
+			defer func() { <-slots }()
+			c := NewConn(nc, nil)
+			h := accept(c)
+			if h == nil {
+				c.Close()
+				return
+			}
+			c.SetHandler(h)
+			c.Run(ctx)
+		})
+	}
+}
+
+// retry waits a moment after an error that passes (no free descriptor).
+func retry(ctx context.Context, err error) bool {
+	if !errors.Is(err, syscall.EMFILE) && !errors.Is(err, syscall.ENFILE) && !errors.Is(err, syscall.ECONNABORTED) {
+		return false
+	}
+	t := time.NewTimer(50 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return true
+	}
+}
