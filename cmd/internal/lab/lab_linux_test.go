@@ -1,0 +1,157 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func newLab(t *testing.T, name string) *Lab {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	l, err := New(Config{Name: name, Log: t.Logf, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := namespaces(t, l.prefix); len(left) > 0 {
+			t.Errorf("namespaces left: %v", left)
+		}
+	})
+	return l
+}
+
+func namespaces(t *testing.T, prefix string) []string {
+	t.Helper()
+	out, err := exec.Command("ip", "netns", "list").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, prefix) {
+			all = append(all, strings.TrimSpace(line))
+		}
+	}
+	return all
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNAT(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "nat")
+	b, err := l.Boxes("home", "router", "far")
+	must(t, err,
+		l.Wire(End{b["home"], "eth0", []string{"192.168.7.2/24"}}, End{b["router"], "lan", []string{"192.168.7.1/24"}}),
+		l.Wire(End{b["router"], "wan", []string{"203.0.113.1/24", "fd99::1/64"}}, End{b["far"], "eth0", []string{"203.0.113.9/24", "fd99::9/64"}}),
+		b["home"].IP("route add default via 192.168.7.1"), b["router"].NAT("wan"))
+	if _, err := b["home"].Exec(t.Context(), "ping", "-c1", "-W2", "203.0.113.9"); err != nil {
+		t.Error("out through the NAT:", err)
+	}
+	if _, err := b["router"].Exec(t.Context(), "ping", "-c1", "-W2", "fd99::9"); err != nil {
+		t.Error("IPv6:", err)
+	}
+	must(t, b["far"].IP("route add 192.168.7.0/24 via 203.0.113.1"))
+	if _, err := b["far"].Exec(t.Context(), "ping", "-c1", "-W1", "192.168.7.2"); err == nil {
+		t.Error("a stranger reaches the inside")
+	}
+}
+
+func TestProcess(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "proc")
+	b, err := l.Box("a")
+	must(t, err)
+	p, err := b.Start("sleeper", "sh", "-c", "echo $SKYWIRE_STATE; sleep 100 & wait")
+	must(t, err, Wait(t.Context(), 5*time.Second, "first line", func(context.Context) error {
+		if p.Output() != b.State()+"\n" {
+			return errors.New("not yet")
+		}
+		return nil
+	}))
+	if p.RSS() == 0 {
+		t.Error("no memory figure")
+	}
+	must(t, p.Stop(5*time.Second))
+	q, err := b.Start("stubborn", "sh", "-c", "trap '' TERM; while :; do sleep 1; done")
+	must(t, err)
+	q.Kill()
+	if q.ExitCode() != -1 {
+		t.Error("exit code", q.ExitCode())
+	}
+	err = Wait(t.Context(), 50*time.Millisecond, "never", func(context.Context) error { return errors.New("no") })
+	if !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "never: timed out after 50ms: no") {
+		t.Error(err)
+	}
+}
+
+func TestEnter(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "enter")
+	b, err := l.Box("a")
+	must(t, err, b.IP("addr add 10.77.0.1/32 dev lo"))
+	fd := -1
+	must(t, b.Enter(func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{10, 77, 0, 1}})
+	}))
+	f := os.NewFile(uintptr(fd), "udp")
+	defer f.Close()
+	c, err := net.FilePacketConn(f)
+	must(t, err)
+	defer c.Close()
+	if c.LocalAddr().(*net.UDPAddr).IP.String() != "10.77.0.1" {
+		t.Error(c.LocalAddr())
+	}
+}
+
+// TestGuard kills a program that has a lab with -9 and looks whether the guard removes the lab.
+func TestGuard(t *testing.T) {
+	if os.Getenv("LAB_VICTIM") != "" {
+		l, err := New(Config{Name: "victim"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := l.Box("a")
+		must(t, err)
+		_, err = b.Start("sleeper", "sleep", "100")
+		must(t, err, syscall.Kill(os.Getpid(), syscall.SIGKILL))
+	}
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	c := exec.Command(os.Args[0], "-test.run=^TestGuard$")
+	c.Env = append(os.Environ(), "LAB_VICTIM=1")
+	if err := c.Run(); err == nil {
+		t.Fatal("the victim survived")
+	}
+	prefix := "lab-victim-"
+	must(t, Wait(t.Context(), 10*time.Second, "guard", func(context.Context) error {
+		if left := namespaces(t, prefix); len(left) > 0 {
+			return errors.New(strings.Join(left, " "))
+		}
+		return nil
+	}))
+}
