@@ -1,0 +1,18 @@
+package socks
+
+import "errors"
+
+var (
+	// ErrProtocol is returned when the first bytes, or a later message, are of no protocol spoken here.
+	ErrProtocol = errors.New("neither SOCKS5 nor HTTP CONNECT")
+	// ErrSOCKS4 is returned when a program speaks SOCKS4, which can carry neither IPv6 nor (before 4a) names.
+	ErrSOCKS4 = errors.New("SOCKS4 is not spoken here, use SOCKS5")
+	// ErrAuth is returned when a program does not offer the way of authenticating that is wanted, or proves nothing.
+	ErrAuth = errors.New("not authenticated")
+	// ErrCommand is returned when a program wants something other than CONNECT.
+	ErrCommand = errors.New("command not supported, only CONNECT is")
+	// ErrAddress is returned when the target is no address and no name that could be dialled.
+	ErrAddress = errors.New("not a target")
+	// ErrTooLong is returned when an HTTP request exceeds the limits on lines and headers.
+	ErrTooLong = errors.New("request too long")
+)

@@ -1,0 +1,63 @@
+// Package proxy holds the two apps of socks: Client, which local programs speak SOCKS5 or HTTP CONNECT to, and Exit, which
+// opens their connections at the other end of the mesh.
+//
+// Neither copies a byte of what the programs send: a negotiated connection and a dialled one are handed to the node, which
+// moves the bytes. Neither resolves a name on the client's box.
+//
+// Rules: a connection's target crosses the mesh in the header that opens its stream (Header), the exit's answer in the
+// refusal (Verdict), so a program waits one round trip. Whoever hands a socket over gives it away, on errors too; a second
+// holder would keep resets and ends of stream from the far side. Names are resolved at the exit only, and the exit's Policy is asked about the
+// very address that is about to be connected to, never about the name. The lock of a type guards maps and numbers and is
+// never held across I/O.
+package proxy
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"skywire/mesh/key"
+)
+
+// Service is the name under which exits are found and dialled, and the type they are listed as.
+const Service = "socks"
+
+// Traffic counts the bytes of one connection, seen from the box that counts.
+type Traffic struct{ Sent, Received uint64 }
+
+// Node is what a Client needs of the node beside it. ForClient makes one of an app.Client; tests bring their own.
+type Node interface {
+	// Resolve turns a key, petname or mesh name into a key.
+	Resolve(ctx context.Context, name string) (key.Public, error)
+	// Exits lists the nodes that offer Service, as far as this node knows.
+	Exits(ctx context.Context) ([]key.Public, error)
+	// Ping measures the round trip to a node.
+	Ping(ctx context.Context, k key.Public) (time.Duration, error)
+	// DialHandOver opens a stream to Service at the node to. Once the exit has agreed it calls prepare, which answers the
+	// program and returns the socket; from then on the socket belongs to the node. It returns when the stream has ended.
+	// A refusal by the exit app is a *Verdict; every other error before prepare was called means that the exit was not
+	// reached.
+	DialHandOver(ctx context.Context, to key.Public, header []byte, prepare func(reply []byte) (*net.TCPConn, error)) (Traffic, error)
+	// Status publishes the app's state; the value is encoded before Status returns.
+	Status(v any)
+}
+
+// ExitNode is what an Exit needs of the node beside it. ForExit makes one of an app.Client.
+type ExitNode interface {
+	// Accept waits for the next stream to Service.
+	Accept(ctx context.Context) (Incoming, error)
+	// Status publishes the app's state; the value is encoded before Status returns.
+	Status(v any)
+}
+
+// Incoming is a stream that waits for its verdict. Exactly one of HandOver and Refuse is called on it.
+type Incoming interface {
+	// Peer is the key of the node that dials, proven by the session.
+	Peer() key.Public
+	// Header is what the stream was opened with.
+	Header() []byte
+	// HandOver agrees and gives the socket to the node. It returns when the stream has ended.
+	HandOver(conn *net.TCPConn) (Traffic, error)
+	// Refuse ends the stream with a verdict.
+	Refuse(v *Verdict) error
+}
