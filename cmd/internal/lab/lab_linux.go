@@ -36,6 +36,7 @@ type Lab struct {
 	mu    sync.Mutex // guards the fields below
 	boxes []*Box
 	procs []*Process
+	stops []func() // what Close calls
 	ended bool
 }
 
@@ -101,7 +102,7 @@ func (l *Lab) startGuard() error {
 // Close ends every program, deletes every namespace and removes the folder. It may be called twice.
 func (l *Lab) Close() error {
 	l.mu.Lock()
-	procs, ended := l.procs, l.ended
+	procs, stops, ended := l.procs, l.stops, l.ended
 	l.ended = true
 	l.mu.Unlock()
 	if ended {
@@ -115,6 +116,9 @@ func (l *Lab) Close() error {
 		p.waitUntil(deadline)
 		p.Kill()
 	}
+	for _, stop := range stops {
+		stop()
+	}
 	err := l.leash.Close() // the guard does the rest
 	return errors.Join(err, l.guard.Wait())
 }
@@ -127,6 +131,9 @@ func (l *Lab) Logf(format string, args ...any) { l.cfg.Log(format, args...) }
 
 // Box adds a namespace with loopback up, and a folder with state/ and run/.
 func (l *Lab) Box(name string) (*Box, error) {
+	if strings.Contains(name, "-") {
+		return nil, fmt.Errorf("box %s: a name has no dash", name)
+	}
 	b := &Box{lab: l, Name: name, NS: l.prefix + name, Dir: filepath.Join(l.dir, name)}
 	if err := os.MkdirAll(b.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("box %s: %w", name, err)

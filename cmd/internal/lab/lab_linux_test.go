@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"skywire/mesh/meshtest/emulator"
 )
 
 func newLab(t *testing.T, name string) *Lab {
@@ -101,6 +103,31 @@ func TestProcess(t *testing.T) {
 	err = Wait(t.Context(), 50*time.Millisecond, "never", func(context.Context) error { return errors.New("no") })
 	if !errors.Is(err, ErrTimeout) || !strings.Contains(err.Error(), "never: timed out after 50ms: no") {
 		t.Error(err)
+	}
+}
+
+func TestBadWire(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, "bad")
+	b, err := l.Boxes("a", "b")
+	must(t, err)
+	p := emulator.Profile{Delay: 50 * time.Millisecond, Jitter: 10 * time.Millisecond, Duplicate: 0.5}
+	link, err := l.BadWire(End{b["a"], "tap0", []string{"10.9.9.1/24"}}, End{b["b"], "tap0", []string{"10.9.9.2/24"}}, p, p, 1)
+	must(t, err)
+	out, err := b["a"].Exec(t.Context(), "ping", "-c10", "-i0.05", "-W2", "10.9.9.2")
+	must(t, err)
+	if !strings.Contains(out, "DUP!") || !strings.Contains(out, " 0% packet loss") {
+		t.Error(out)
+	}
+	if _, low, ok := strings.Cut(out, "mdev = "); !ok || low < "100." {
+		t.Error(out)
+	}
+	must(t, link.Set(emulator.Profile{Loss: 1}, p))
+	if _, err := b["a"].Exec(t.Context(), "ping", "-c2", "-i0.05", "-W1", "10.9.9.2"); err == nil {
+		t.Error("all is lost, yet it answers")
+	}
+	if ab, _ := link.Stats(); ab.Lost == 0 || ab.Duplicated == 0 {
+		t.Errorf("%+v", ab)
 	}
 }
 

@@ -37,9 +37,6 @@ func (e End) configure() error {
 	return e.Box.IP("link set " + e.Dev + " up")
 }
 
-// Configure gives addresses to an interface that is there already (a TAP) and sets it up.
-func (e End) Configure() error { return e.configure() }
-
 // Switch makes box an Ethernet switch named dev and plugs each end into it.
 func (l *Lab) Switch(box *Box, dev string, ends ...End) error {
 	if err := box.IP("link add " + dev + " type bridge forward_delay 0"); err != nil {
