@@ -63,17 +63,27 @@ func (b *Box) Enter(open func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread is in the wrong namespace and must end
-		done <- func() error {
-			fd, err := unix.Open("/run/netns/"+b.NS, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return fmt.Errorf("enter %s: %w", b.Name, err)
-			}
-			defer unix.Close(fd)
-			if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
-				return fmt.Errorf("enter %s: %w", b.Name, err)
-			}
-			return open()
-		}()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread cannot end: Go would park it in the box's namespace for good, and the whole process
+			// would count as one of the box's. While this goroutine holds it, the next one gets another thread.
+			defer runtime.UnlockOSThread()
+			done <- b.Enter(open)
+			return
+		}
+		done <- b.enterThread(open)
 	}()
 	return <-done
+}
+
+// enterThread moves the calling thread into the box's namespace and runs open.
+func (b *Box) enterThread(open func() error) error {
+	fd, err := unix.Open("/run/netns/"+b.NS, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("enter %s: %w", b.Name, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter %s: %w", b.Name, err)
+	}
+	return open()
 }
