@@ -1,0 +1,213 @@
+package wire
+
+import (
+	"encoding/binary"
+	"net/netip"
+	"slices"
+)
+
+// Keep has no body: it shows that the link, and the key that sealed it, live.
+type Keep struct{}
+
+// Type is MessageKeep.
+func (Keep) Type() uint8 { return MessageKeep }
+
+// Append adds nothing.
+func (Keep) Append(dst []byte) []byte { return dst }
+
+// ParseKeep reads a keep.
+func ParseKeep(b []byte) (Keep, error) {
+	c := cursor{b: b}
+	return Keep{}, c.end("keep")
+}
+
+// Ping asks for a Pong.
+//
+//	id 4 | time 8
+type Ping struct {
+	ID   uint32
+	Time uint64 // the sender's own, any unit; comes back untouched
+}
+
+// Type is MessagePing.
+func (Ping) Type() uint8 { return MessagePing }
+
+// Append adds the body.
+func (m Ping) Append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, m.ID)
+	return binary.BigEndian.AppendUint64(dst, m.Time)
+}
+
+// ParsePing reads a ping.
+func ParsePing(b []byte) (Ping, error) {
+	c := cursor{b: b}
+	m := Ping{ID: c.u32(), Time: c.u64()}
+	return m, c.end("ping")
+}
+
+// Pong answers a Ping and tells where it came from as seen here.
+//
+//	id 4 | time 8 | address 16 | port 2
+type Pong struct {
+	ID       uint32
+	Time     uint64
+	Observed netip.AddrPort // invalid if the carrier has no IP address
+}
+
+// Type is MessagePong.
+func (Pong) Type() uint8 { return MessagePong }
+
+// Append adds the body.
+func (m Pong) Append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, m.ID)
+	dst = binary.BigEndian.AppendUint64(dst, m.Time)
+	return AppendEndpoint(dst, m.Observed)
+}
+
+// ParsePong reads a pong.
+func ParsePong(b []byte) (Pong, error) {
+	c := cursor{b: b}
+	m := Pong{ID: c.u32(), Time: c.u64(), Observed: c.endpoint()}
+	return m, c.end("pong")
+}
+
+// EndpointLen is an address of 16 bytes (IPv4 mapped into IPv6) and a port of 2.
+const EndpointLen = 18
+
+// AppendEndpoint adds an address and port; an invalid one is 18 zero bytes.
+func AppendEndpoint(dst []byte, a netip.AddrPort) []byte {
+	var b [16]byte
+	if a.IsValid() {
+		b = a.Addr().As16()
+	}
+	return binary.BigEndian.AppendUint16(append(dst, b[:]...), a.Port())
+}
+
+func (c *cursor) endpoint() netip.AddrPort {
+	b := c.take(16)
+	port := c.u16()
+	if b == nil || !slices.ContainsFunc(b, func(v byte) bool { return v != 0 }) {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)).Unmap(), port)
+}
+
+// Rekey1 carries the first Noise message of a new key; the key that sealed this frame is what it is bound to.
+//
+//	noise 160
+type Rekey1 struct{ Noise [Noise1Len]byte }
+
+// Type is MessageRekey1.
+func (Rekey1) Type() uint8 { return MessageRekey1 }
+
+// Append adds the body.
+func (m Rekey1) Append(dst []byte) []byte { return append(dst, m.Noise[:]...) }
+
+// ParseRekey1 reads a first rekey message.
+func ParseRekey1(b []byte) (Rekey1, error) {
+	var m Rekey1
+	c := cursor{b: b}
+	c.fill(m.Noise[:])
+	return m, c.end("rekey 1")
+}
+
+// Rekey2 carries the second Noise message.
+//
+//	noise 112
+type Rekey2 struct{ Noise [Noise2Len]byte }
+
+// Type is MessageRekey2.
+func (Rekey2) Type() uint8 { return MessageRekey2 }
+
+// Append adds the body.
+func (m Rekey2) Append(dst []byte) []byte { return append(dst, m.Noise[:]...) }
+
+// ParseRekey2 reads a second rekey message.
+func ParseRekey2(b []byte) (Rekey2, error) {
+	var m Rekey2
+	c := cursor{b: b}
+	c.fill(m.Noise[:])
+	return m, c.end("rekey 2")
+}
+
+// Challenge is sent to a new address of the peer; only a Response from there moves the link.
+//
+//	random 8
+type Challenge struct{ Random [8]byte }
+
+// Type is MessageChallenge.
+func (Challenge) Type() uint8 { return MessageChallenge }
+
+// Append adds the body.
+func (m Challenge) Append(dst []byte) []byte { return append(dst, m.Random[:]...) }
+
+// ParseChallenge reads a challenge.
+func ParseChallenge(b []byte) (Challenge, error) {
+	var m Challenge
+	c := cursor{b: b}
+	c.fill(m.Random[:])
+	return m, c.end("challenge")
+}
+
+// Response echoes a Challenge to where it came from.
+//
+//	random 8
+type Response struct{ Random [8]byte }
+
+// Type is MessageResponse.
+func (Response) Type() uint8 { return MessageResponse }
+
+// Append adds the body.
+func (m Response) Append(dst []byte) []byte { return append(dst, m.Random[:]...) }
+
+// ParseResponse reads a response.
+func ParseResponse(b []byte) (Response, error) {
+	var m Response
+	c := cursor{b: b}
+	c.fill(m.Random[:])
+	return m, c.end("response")
+}
+
+// Ack answers a request that has no answer of its own.
+//
+//	request 4
+type Ack struct{ Request uint32 }
+
+// Type is MessageAck.
+func (Ack) Type() uint8 { return MessageAck }
+
+// Append adds the body.
+func (m Ack) Append(dst []byte) []byte { return binary.BigEndian.AppendUint32(dst, m.Request) }
+
+// ParseAck reads an ack.
+func ParseAck(b []byte) (Ack, error) {
+	c := cursor{b: b}
+	m := Ack{Request: c.u32()}
+	return m, c.end("ack")
+}
+
+// Reasons of a Bye.
+const (
+	ByeShutdown = 1 // the node stops
+	ByeClosed   = 2 // the link is not wanted any more
+	ByeRefused  = 3 // no policy admits the peer
+	ByeRevoked  = 4 // the peer's key is revoked
+)
+
+// Bye ends the link; nothing answers it.
+//
+//	reason 1
+type Bye struct{ Reason uint8 }
+
+// Type is MessageBye.
+func (Bye) Type() uint8 { return MessageBye }
+
+// Append adds the body.
+func (m Bye) Append(dst []byte) []byte { return append(dst, m.Reason) }
+
+// ParseBye reads a bye.
+func ParseBye(b []byte) (Bye, error) {
+	c := cursor{b: b}
+	m := Bye{Reason: c.u8()}
+	return m, c.end("bye")
+}

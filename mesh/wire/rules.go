@@ -1,0 +1,109 @@
+package wire
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+)
+
+// Rule is one path as two neighbours share it: the first label that the receiving one allotted, and the path.
+//
+//	label base 4 | path id 16
+type Rule struct {
+	Base uint32
+	ID   PathID
+}
+
+// RulesDigest is the digest of a set of rules, in rising order of their bytes; the order given does not matter.
+func RulesDigest(rules []Rule) [16]byte {
+	sorted := slices.Clone(rules)
+	slices.SortFunc(sorted, func(a, b Rule) int {
+		return cmp.Or(cmp.Compare(a.Base, b.Base), slices.Compare(a.ID[:], b.ID[:]))
+	})
+	var b []byte
+	for _, r := range sorted {
+		b = r.append(b)
+	}
+	return hash128(b)
+}
+
+func (r Rule) append(dst []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, r.Base), r.ID[:]...)
+}
+
+// Rules states which of the sender's labels the receiver may use. Equal sets are answered by Ack, others by
+// RulesList pages of the labels that the receiver does use.
+//
+//	request 4 | count 4 | digest 16
+type Rules struct {
+	Request uint32
+	Count   uint32
+	Digest  [16]byte
+}
+
+// Type is MessageRules.
+func (Rules) Type() uint8 { return MessageRules }
+
+// Append adds the body.
+func (m Rules) Append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, m.Request)
+	dst = binary.BigEndian.AppendUint32(dst, m.Count)
+	return append(dst, m.Digest[:]...)
+}
+
+// ParseRules reads the statement.
+func ParseRules(b []byte) (Rules, error) {
+	c := cursor{b: b}
+	m := Rules{Request: c.u32(), Count: c.u32()}
+	c.fill(m.Digest[:])
+	return m, c.end("rules")
+}
+
+// MaxRules and MaxDigests are the entries of one page: a page and its frame stay below 548 bytes.
+const (
+	MaxRules   = 24
+	MaxDigests = 12
+)
+
+// RulesList is one page of the rules that the sender uses at the receiver. The receiver removes what it holds
+// for the sender and does not find, and answers Remove for what it finds and does not hold. Each page is
+// answered by Ack.
+//
+//	request 4 | page 2 | pages 2 | entries 20 each
+type RulesList struct {
+	Request     uint32 // of the Rules answered
+	Page, Pages uint16
+	Rules       []Rule
+}
+
+// Type is MessageRulesList.
+func (RulesList) Type() uint8 { return MessageRulesList }
+
+// Append adds the body.
+func (m RulesList) Append(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, m.Request)
+	dst = binary.BigEndian.AppendUint16(dst, m.Page)
+	dst = binary.BigEndian.AppendUint16(dst, m.Pages)
+	for _, r := range m.Rules {
+		dst = r.append(dst)
+	}
+	return dst
+}
+
+// ParseRulesList reads a page.
+func ParseRulesList(b []byte) (RulesList, error) {
+	c := cursor{b: b}
+	m := RulesList{Request: c.u32(), Page: c.u16(), Pages: c.u16()}
+	if c.bad || len(c.b)%20 != 0 || len(c.b)/20 > MaxRules {
+		return RulesList{}, wrong("rules list", ErrLength)
+	}
+	if m.Page >= m.Pages {
+		return RulesList{}, wrong("rules list", ErrValue)
+	}
+	for len(c.b) > 0 {
+		r := Rule{Base: c.u32()}
+		c.fill(r.ID[:])
+		m.Rules = append(m.Rules, r)
+	}
+	return m, c.end("rules list")
+}
