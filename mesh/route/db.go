@@ -18,18 +18,18 @@ const (
 	DefaultMaxRecords = 4096
 	DefaultMaxBytes   = 8 << 20
 
-	originRate, originBurst = 1.0, 5                // accepted updates a second from one origin
-	verifyRate, verifyBurst = 50.0, 256             // signatures checked a second for one neighbour
-	newRate, newBurst       = 100.0 / 3600, 1024    // unknown origins learnt from one neighbour
-	maxSources              = 1024                  // neighbours with a quota of their own
-	graves                  = 2                     // dropped records are remembered for so many lives
-	overheadBytes           = 256                   // of a record in memory, beside its bytes, twice
-	signGap                 = time.Second           // between two own records
-	minorGap                = 5 * time.Minute       // the same if only measures drifted
-	twinGap                 = time.Minute           // the same while another box runs our key
-	settle                  = time.Minute           // after our first record, for what we said in earlier boots
-	overtakes               = 3                     // by one foreign boot within settle: it is alive
-	twinMemory              = 10 * time.Minute      // without being overtaken: the other box is gone
+	originRate, originBurst = 1.0, 5             // accepted updates a second from one origin
+	verifyRate, verifyBurst = 50.0, 256          // signatures checked a second for one neighbour
+	newRate, newBurst       = 100.0 / 3600, 1024 // unknown origins learnt from one neighbour
+	maxSources              = 1024               // neighbours with a quota of their own
+	graves                  = 2                  // dropped records are remembered for so many lives
+	overheadBytes           = 256                // of a record in memory, beside its bytes, twice
+	signGap                 = time.Second        // between two own records
+	minorGap                = 5 * time.Minute    // the same if only measures drifted
+	twinGap                 = time.Minute        // the same while another box runs our key
+	settle                  = time.Minute        // after our first record, for what we said in earlier boots
+	overtakes               = 3                  // by one foreign boot within settle: it is alive
+	twinMemory              = 10 * time.Minute   // without being overtaken: the other box is gone
 )
 
 // DBConfig says for whom a DB is kept. The zero values of the bounds mean their defaults.
@@ -138,7 +138,9 @@ type Verdict struct {
 func (v Verdict) Flood() bool { return v.Outcome == Added || v.Outcome == Updated }
 
 // Graph tells whether paths may have changed.
-func (v Verdict) Graph() bool { return v.Changes&(LinksChanged|MeasuresChanged) != 0 || len(v.Gone) > 0 }
+func (v Verdict) Graph() bool {
+	return v.Changes&(LinksChanged|MeasuresChanged) != 0 || len(v.Gone) > 0
+}
 
 // NewDB returns an empty database.
 func NewDB(c DBConfig) *DB {
@@ -186,7 +188,7 @@ func (d *DB) PutAged(now time.Duration, raw []byte, from key.Public, age time.Du
 		d.stats.Busy++
 		return Verdict{Outcome: Busy}
 	}
-	r, err := d.parse(now, src, raw)
+	r, err := d.parse(now, src, raw, e != nil)
 	if err != nil {
 		d.stats.Bad++
 		return Verdict{Outcome: Bad, Err: err}
@@ -245,11 +247,11 @@ func (d *DB) affords(now time.Duration, src *source, e *Entry) bool {
 	return src.origins.left(now, newRate, newBurst) >= 1
 }
 
-func (d *DB) parse(now time.Duration, src *source, raw []byte) (*Record, error) {
+func (d *DB) parse(now time.Duration, src *source, raw []byte, known bool) (*Record, error) {
 	if src != nil {
 		src.verifies.take(now, verifyRate, verifyBurst)
 	}
-	return ParseRecord(raw, d.c.Network)
+	return parse(raw, d.c.Network, known)
 }
 
 // source returns the quota of a neighbour, nil for the node's own store. If the table is full the one used longest ago
@@ -319,14 +321,12 @@ func (d *DB) victim(old, fresh *Entry) *Entry {
 			continue
 		}
 		if v == nil || shares[e.From] > shares[v.From] ||
-			shares[e.From] == shares[v.From] && (e.Born < v.Born || e.Born == v.Born && less(e.Key, v.Key)) {
+			shares[e.From] == shares[v.From] && (e.Born < v.Born || e.Born == v.Born && e.Key.Less(v.Key)) {
 			v = e
 		}
 	}
 	return v
 }
-
-func less(a, b key.Public) bool { return bytes.Compare(a[:], b[:]) < 0 }
 
 func (d *DB) insert(e *Entry) {
 	d.entries[e.Key] = e
@@ -377,7 +377,7 @@ func (d *DB) Expire(now time.Duration) (gone []key.Public) {
 			delete(d.buried, k)
 		}
 	}
-	slices.SortFunc(gone, func(a, b key.Public) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(gone, order)
 	return gone
 }
 
@@ -399,7 +399,7 @@ func (d *DB) Entries() []*Entry {
 	for _, e := range d.entries {
 		all = append(all, e)
 	}
-	slices.SortFunc(all, func(a, b *Entry) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	slices.SortFunc(all, func(a, b *Entry) int { return order(a.Key, b.Key) })
 	return all
 }
 

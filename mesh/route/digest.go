@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -58,7 +57,7 @@ func ParseDigest(b []byte) (Digest, error) {
 		e := &g.Entries[i]
 		copy(e.Key[:], b[i*40:])
 		e.Number = binary.BigEndian.Uint64(b[i*40+32:])
-		if less(e.Key, prev) || less(g.Last, e.Key) || i > 0 && e.Key == prev {
+		if e.Key.Less(prev) || g.Last.Less(e.Key) || i > 0 && e.Key == prev {
 			return Digest{}, fmt.Errorf("%w: keys out of order", ErrDigest)
 		}
 		prev = e.Key
@@ -120,13 +119,13 @@ func (d *DB) Diff(now time.Duration, g Digest) (newer []*Entry, want []key.Publi
 		}
 	}
 	for k, e := range d.entries {
-		if less(k, g.First) || less(g.Last, k) {
+		if k.Less(g.First) || g.Last.Less(k) {
 			continue
 		}
 		if n, ok := theirs[k]; !ok || n < e.Number {
 			newer = append(newer, e)
 		}
 	}
-	slices.SortFunc(newer, func(a, b *Entry) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	slices.SortFunc(newer, func(a, b *Entry) int { return order(a.Key, b.Key) })
 	return newer, want
 }

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"slices"
 	"time"
 
@@ -49,7 +48,7 @@ func NewGraph(records []*Record) *Graph {
 		}
 		byKey[r.Key] = r
 	}
-	slices.SortFunc(g.keys, func(a, b key.Public) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(g.keys, order)
 	stated := make(map[[2]key.Public]Link)
 	for i, k := range g.keys {
 		g.index[k] = i

@@ -37,7 +37,7 @@ func (d *DB) Originate(now time.Duration, r *Record, p *key.Private) (e *Entry, 
 	d.own.floor++
 	c.Boot, c.Number = d.c.Boot, d.own.floor
 	raw := Sign(&c, p, d.c.Network)
-	signed, err := parseUnverified(raw)
+	signed, err := parseUnverified(raw, true)
 	if err != nil {
 		panic("route: own record does not parse: " + err.Error())
 	}
@@ -101,7 +101,7 @@ func (d *DB) putOwn(now time.Duration, raw []byte, from key.Public) Verdict {
 		d.stats.Busy++
 		return Verdict{Outcome: Busy}
 	}
-	r, err := d.parse(now, src, raw)
+	r, err := d.parse(now, src, raw, true)
 	if err != nil {
 		d.stats.Bad++
 		return Verdict{Outcome: Bad, Err: err}

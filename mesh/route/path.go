@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"cmp"
 	"container/heap"
 	"math"
@@ -70,7 +69,7 @@ func Paths(g *Graph, from, to key.Public, k int, c Constraints) []Path {
 	}
 	slices.SortFunc(paths, func(a, b Path) int {
 		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(len(a.Hops), len(b.Hops)),
-			slices.CompareFunc(a.Hops, b.Hops, func(x, y key.Public) int { return bytes.Compare(x[:], y[:]) }))
+			slices.CompareFunc(a.Hops, b.Hops, order))
 	})
 	return paths
 }

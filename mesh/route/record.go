@@ -174,6 +174,10 @@ func (r *Record) fitAddrs() {
 }
 
 func (r *Record) fitLinks() {
+	r.Links = slices.DeleteFunc(r.Links, func(l Link) bool {
+		_, err := key.FromList(l.Peer[:])
+		return err != nil
+	})
 	for i := range r.Links {
 		l := &r.Links[i]
 		l.RTT = min(max(l.RTT, 0), math.MaxUint32*time.Microsecond)
@@ -183,7 +187,7 @@ func (r *Record) fitLinks() {
 		}
 		l.Loss = min(l.Loss, 1)
 	}
-	slices.SortStableFunc(r.Links, func(a, b Link) int { return bytes.Compare(a.Peer[:], b.Peer[:]) })
+	slices.SortStableFunc(r.Links, func(a, b Link) int { return order(a.Peer, b.Peer) })
 	r.Links = slices.CompactFunc(r.Links, func(a, b Link) bool { return a.Peer == b.Peer })
 	for len(r.Links) > MaxLinks {
 		r.dropSlowestLink()
@@ -249,12 +253,16 @@ func appendItem(b []byte, kind uint8, length int) []byte {
 	return binary.BigEndian.AppendUint16(append(b, kind), uint16(length))
 }
 
+func order(a, b key.Public) int { return bytes.Compare(a[:], b[:]) }
+
 func lossPPM(loss float64) uint32 { return uint32(math.Round(loss * ppm)) }
 
 // ParseRecord decodes b and verifies its signature for network id. It accepts exactly the bytes that Sign makes, so two
 // records that say the same are the same bytes. The result shares no memory with b.
-func ParseRecord(b []byte, id key.NetworkID) (*Record, error) {
-	r, err := parseUnverified(b)
+func ParseRecord(b []byte, id key.NetworkID) (*Record, error) { return parse(b, id, false) }
+
+func parse(b []byte, id key.NetworkID, known bool) (*Record, error) {
+	r, err := parseUnverified(b, known)
 	if err != nil {
 		return nil, err
 	}
@@ -279,12 +287,18 @@ func Peek(b []byte) (k key.Public, number uint64, err error) {
 	return k, binary.BigEndian.Uint64(b[41:]), nil
 }
 
-func parseUnverified(b []byte) (*Record, error) {
+// parseUnverified is ParseRecord up to the signature. known says that the key was checked in full before, which costs as
+// much as a signature.
+func parseUnverified(b []byte, known bool) (*Record, error) {
 	k, number, err := Peek(b)
 	if err != nil {
 		return nil, err
 	}
-	if k, err = key.FromBytes(k[:]); err != nil {
+	check := key.FromBytes
+	if known {
+		check = key.FromList
+	}
+	if k, err = check(k[:]); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrKey, err)
 	}
 	r := &Record{
