@@ -1,0 +1,118 @@
+package netcfg
+
+import (
+	"bytes"
+	"os"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+)
+
+// openForeign puts a rule at the head of every chain of other programs that forwards, or takes in, with the policy to
+// drop (OpenWrt's fw4, ufw, docker): forwarding is judged by our own table, of input only ICMP is let in, so that a
+// client can prove the way. It is best effort: a chain that cannot be changed is logged.
+func (n *Net) openForeign(group string, c *nftables.Conn) {
+	chains, err := c.ListChains()
+	if err != nil {
+		n.log.Warn("other programs' firewall chains not listed", "err", err)
+		return
+	}
+	for _, ch := range chains {
+		hook, ok := closedHook(ch)
+		if !ok || ch.Table.Name == tableName(n.c.Device) {
+			continue
+		}
+		f := &foreignRule{
+			Family: uint8(ch.Table.Family), Table: ch.Table.Name, Chain: ch.Name, Comment: "skywire " + n.c.Device,
+		}
+		if n.hasForeign(*f) {
+			continue
+		}
+		e := entry{Kind: kindForeign, Group: group, Device: n.c.Device, Foreign: f}
+		err := n.change(e, func() error {
+			for _, x := range foreignRules(n.c.Device, hook, ch.Table.Family) {
+				c.InsertRule(&nftables.Rule{
+					Table: ch.Table, Chain: ch, Exprs: x,
+					UserData: userdata.AppendString(nil, userdata.TypeComment, f.Comment),
+				})
+			}
+			return c.Flush()
+		})
+		if err != nil {
+			n.log.Warn("firewall chain of another program drops our packets", "table", f.Table, "chain", f.Chain, "err", err)
+			continue
+		}
+		n.log.Info("let the vpn through a firewall chain", "table", f.Table, "chain", f.Chain)
+	}
+	if b, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && strings.Contains(string(b), "filter") {
+		n.log.Warn("old iptables rules are in force beside nftables; if clients get no further than this box, " +
+			"accept the device in the FORWARD chain")
+	}
+}
+
+func (n *Net) hasForeign(f foreignRule) bool {
+	for _, e := range n.j.live {
+		if e.Kind == kindForeign && *e.Foreign == f {
+			return true
+		}
+	}
+	return false
+}
+
+func closedHook(ch *nftables.Chain) (hook nftables.ChainHook, ok bool) {
+	if ch.Hooknum == nil || ch.Type != nftables.ChainTypeFilter || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
+		return 0, false
+	}
+	switch ch.Table.Family {
+	case nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet:
+	default:
+		return 0, false
+	}
+	return *ch.Hooknum, *ch.Hooknum == *nftables.ChainHookForward || *ch.Hooknum == *nftables.ChainHookInput
+}
+
+func foreignRules(device string, hook nftables.ChainHook, f nftables.TableFamily) (rules [][]expr.Any) {
+	if hook == *nftables.ChainHookForward {
+		return [][]expr.Any{
+			concat([][]expr.Any{arrives(device), accept()}),
+			concat([][]expr.Any{leaves(device, expr.CmpOpEq), accept()}),
+		}
+	}
+	if f != nftables.TableFamilyIPv6 {
+		rules = append(rules, concat([][]expr.Any{arrives(device), icmp(false), accept()}))
+	}
+	if f != nftables.TableFamilyIPv4 {
+		rules = append(rules, concat([][]expr.Any{arrives(device), icmp(true), accept()}))
+	}
+	return rules
+}
+
+func removeForeign(f foreignRule) error {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	t := &nftables.Table{Name: f.Table, Family: nftables.TableFamily(f.Family)}
+	rules, err := c.GetRules(t, &nftables.Chain{Name: f.Chain, Table: t})
+	if err != nil {
+		if gone(err) {
+			return nil
+		}
+		return err
+	}
+	comment := userdata.AppendString(nil, userdata.TypeComment, f.Comment)
+	for _, r := range rules {
+		if bytes.Equal(r.UserData, comment) {
+			r.Table = t
+			if err := c.DelRule(r); err != nil {
+				return err
+			}
+		}
+	}
+	if err := c.Flush(); err != nil && !gone(err) {
+		return err
+	}
+	return nil
+}
