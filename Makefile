@@ -1,0 +1,109 @@
+# make build · test · check · bench · fuzz · size · demo · install · clean
+# Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
+
+GO        ?= go
+VERSION   ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+OUT       ?= build
+PREFIX    ?= /usr/local
+DESTDIR   ?=
+BENCHTIME ?= 300ms
+FUZZTIME  ?= 5s
+# DEMO=check runs the demo without the shell at its end.
+DEMO      ?=
+
+export CGO_ENABLED ?= 0
+export GOFLAGS     := -buildvcs=false -trimpath $(GOFLAGS)
+LDFLAGS   := -s -w -X main.version=$(VERSION)
+BUILD     := $(GO) build -ldflags '$(LDFLAGS)'
+
+# Budgets of DESIGN 12: the whole binary for a small MIPS router, stripped, and packed as a flash image packs it.
+MIPSLE_MAX    := 12000000
+MIPSLE_XZ_MAX := 3000000
+
+CROSS := linux/amd64 linux/arm64 linux/arm/7 linux/mips/softfloat linux/mipsle/softfloat linux/riscv64
+OTHER := darwin/arm64 windows/amd64
+# Packages whose tests are worth the race detector and need no root.
+RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
+         ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
+
+.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench fuzz demo install clean
+
+all: build
+
+build:
+	@mkdir -p $(OUT)
+	$(BUILD) -o $(OUT)/skywire ./cmd/skywire
+	@$(OUT)/skywire install-links $(OUT)/bin --bare >/dev/null
+
+# One summary over three runs: everything once in random order, the packages with goroutines under the race detector,
+# and the real binary in namespaces (needs root; without it those tests say why they skip).
+test:
+	@{ $(GO) test -json -shuffle=on -timeout 10m -skip '^TestE2E' ./... ; \
+	   CGO_ENABLED=1 $(GO) test -json -race -short -shuffle=on -timeout 10m -skip '^TestE2E' $(RACE) ; \
+	   $(GO) test -json -count=1 -timeout 20m -run '^TestE2E' ./cmd/skywire ; } | $(GO) run ./.ci/summary
+
+test-unit:
+	$(GO) test -shuffle=on -timeout 10m -skip '^TestE2E' ./...
+
+test-race:
+	CGO_ENABLED=1 $(GO) test -race -short -shuffle=on -timeout 10m -skip '^TestE2E' $(RACE)
+
+test-root:
+	$(GO) test -count=1 -v -timeout 20m -run '^TestE2E' ./cmd/skywire
+
+check: fmt vet staticcheck gate cross size
+
+fmt:
+	@bad="$$($(GO) tool gofumpt -l cmd mesh tun socks signal supervisor .ci)"; \
+	if [ -n "$$bad" ]; then echo "gofumpt would change:"; echo "$$bad"; exit 1; fi
+
+vet:
+	$(GO) vet ./...
+
+staticcheck:
+	$(GO) tool staticcheck ./...
+
+gate:
+	$(GO) test -count=1 -run 'Import|Direction|Sole|PackageComment|ProcessWide|Fuzzed|Dispatch|Link|Script' ./cmd/skywire
+
+# A platform is GOOS/GOARCH, and for arm and mips a variant.
+cross:
+	@for p in $(CROSS) $(OTHER); do \
+	  os=$${p%%/*}; rest=$${p#*/}; arch=$${rest%%/*}; variant=$${rest#*/}; \
+	  arm=; mips=; case $$arch in arm) arm=$$variant;; mips*) mips=$$variant;; esac; \
+	  echo "build $$p"; \
+	  GOOS=$$os GOARCH=$$arch GOARM=$$arm GOMIPS=$$mips $(BUILD) -o $(OUT)/cross/skywire-$$(echo $$p | tr / -) ./cmd/skywire || exit 1; \
+	done
+
+size:
+	@mkdir -p $(OUT)
+	@for p in mipsle arm64; do \
+	  GOOS=linux GOARCH=$$p GOMIPS=softfloat $(BUILD) -o $(OUT)/size-$$p ./cmd/skywire || exit 1; \
+	  raw=$$(wc -c <$(OUT)/size-$$p); packed=$$(xz -9e -c $(OUT)/size-$$p | wc -c); \
+	  echo "size $$p: $$raw bytes stripped, $$packed with xz"; \
+	  if [ $$p = mipsle ] && { [ $$raw -gt $(MIPSLE_MAX) ] || [ $$packed -gt $(MIPSLE_XZ_MAX) ]; }; then \
+	    echo "over the budget of $(MIPSLE_MAX) and $(MIPSLE_XZ_MAX)"; exit 1; fi; \
+	done
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
+
+fuzz:
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; \
+	done
+
+demo: build
+	@$(GO) build -o $(OUT)/demo ./cmd/demo
+	@if [ "$$(id -u)" != 0 ] && command -v sudo >/dev/null && sudo -n true 2>/dev/null; then s=sudo; fi; \
+	$$s $(OUT)/demo -binary $(OUT)/skywire $(if $(filter check,$(DEMO)),-check)
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(OUT)/skywire $(DESTDIR)$(PREFIX)/bin/skywire
+	$(DESTDIR)$(PREFIX)/bin/skywire install-links $(DESTDIR)$(PREFIX)/bin >/dev/null
+
+clean:
+	rm -rf $(OUT)
