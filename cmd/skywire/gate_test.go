@@ -122,7 +122,7 @@ func TestDirections(t *testing.T) {
 		{"mesh/session", []string{"mesh/key", "mesh/wire"}},
 		{"mesh/route", []string{"mesh/key", "mesh/wire"}},
 		{"mesh/app", []string{"mesh/key", "signal"}},
-		{"cmd/internal/applet", nil},
+		{"cmd/internal/applet", []string{"mesh/app", "signal"}},
 	}
 	for name, p := range packages(t) {
 		for _, r := range rules {

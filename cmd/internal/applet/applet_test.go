@@ -11,6 +11,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"skywire/mesh/app"
+	"skywire/signal"
 )
 
 func testEnv(args ...string) (e *Env, out, talk *bytes.Buffer) {
@@ -120,6 +123,26 @@ func TestHelpAndErrors(t *testing.T) {
 	}
 	if code := e.Fail("node", fmt.Errorf("wrapped: %w", WithCode(Refused, fs.ErrPermission))); code != 5 {
 		t.Error(code)
+	}
+}
+
+func TestCode(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err  error
+		want int
+	}{
+		{nil, OK},
+		{errors.New("any"), Failed},
+		{fmt.Errorf("a: %w", app.ErrNotRunning), NotRunning},
+		{signal.Errorf(signal.ErrNotFound, "no node x"), NotFound},
+		{fmt.Errorf("a: %w", signal.Errorf(signal.ErrRefused, "closed")), Refused},
+		{signal.ErrUnreachable, NotRunning},
+		{signal.ErrUsage, BadUsage},
+	} {
+		if got := Code(c.err); got != c.want {
+			t.Errorf("%v: %d, want %d", c.err, got, c.want)
+		}
 	}
 }
 

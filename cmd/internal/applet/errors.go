@@ -4,6 +4,9 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+
+	"skywire/mesh/app"
+	"skywire/signal"
 )
 
 // Exit statuses of every applet and verb.
@@ -53,6 +56,15 @@ func Code(err error) int {
 		return OK
 	case errors.As(err, &c):
 		return c.ExitCode()
+	case errors.Is(err, app.ErrNotRunning), errors.Is(err, signal.ErrNotRunning), errors.Is(err, signal.ErrUnreachable),
+		errors.Is(err, signal.ErrTimeout):
+		return NotRunning
+	case errors.Is(err, signal.ErrNotFound):
+		return NotFound
+	case errors.Is(err, signal.ErrRefused):
+		return Refused
+	case errors.Is(err, signal.ErrUsage):
+		return BadUsage
 	}
 	return Failed
 }
