@@ -152,10 +152,10 @@ func (e *Exit) serve(ctx context.Context, in Incoming) {
 		return
 	}
 	e.stats.accepted.Add(1)
-	t, err := in.HandOver(conn)
+	t, err := in.HandOver(ctx, conn)
 	e.stats.sent.Add(t.Sent)
 	e.stats.received.Add(t.Received)
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		e.c.Log.Debug("connection ended", "peer", peer.Short(), "err", err)
 	}
 }

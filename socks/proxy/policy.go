@@ -130,7 +130,7 @@ func wrappings() []wrapping {
 
 // unwrap returns the IPv4 address that a carries, if it is of a kind that carries one.
 func (p *policy) unwrap(a netip.Addr) (netip.Addr, bool) {
-	if a.Is4() || a.IsLoopback() { // ::1 is no v4-compatible address, though it looks like one
+	if a.Is4() || a == netip.IPv6Loopback() { // ::1 is no v4-compatible address, though it looks like one
 		return a, false
 	}
 	b := a.As16()

@@ -56,8 +56,9 @@ type Incoming interface {
 	Peer() key.Public
 	// Header is what the stream was opened with.
 	Header() []byte
-	// HandOver agrees and gives the socket to the node. It returns when the stream has ended.
-	HandOver(conn *net.TCPConn) (Traffic, error)
+	// HandOver agrees and gives the socket to the node. It returns when the stream has ended, or at the end of ctx, which
+	// does not end the stream.
+	HandOver(ctx context.Context, conn *net.TCPConn) (Traffic, error)
 	// Refuse ends the stream with a verdict.
 	Refuse(v *Verdict) error
 }
