@@ -200,7 +200,9 @@ func ParseProbeAck(b []byte) (ProbeAck, error) {
 type ControlRekey1 struct{ Noise [Noise1Len]byte }
 
 // Append adds the message.
-func (m ControlRekey1) Append(dst []byte) []byte { return append(append(dst, CtlRekey1), m.Noise[:]...) }
+func (m ControlRekey1) Append(dst []byte) []byte {
+	return append(append(dst, CtlRekey1), m.Noise[:]...)
+}
 
 // ParseControlRekey1 reads a first rekey message.
 func ParseControlRekey1(b []byte) (ControlRekey1, error) {
@@ -219,7 +221,9 @@ func ParseControlRekey1(b []byte) (ControlRekey1, error) {
 type ControlRekey2 struct{ Noise [Noise2Len]byte }
 
 // Append adds the message.
-func (m ControlRekey2) Append(dst []byte) []byte { return append(append(dst, CtlRekey2), m.Noise[:]...) }
+func (m ControlRekey2) Append(dst []byte) []byte {
+	return append(append(dst, CtlRekey2), m.Noise[:]...)
+}
 
 // ParseControlRekey2 reads a second rekey message.
 func ParseControlRekey2(b []byte) (ControlRekey2, error) {
