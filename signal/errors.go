@@ -75,3 +75,18 @@ func AsError(err error) *Error {
 		return Errorf(ErrInternal, "%v", err)
 	}
 }
+
+// ExitCode is the exit status that CLI.md gives this kind of error, for programs that end with it.
+func (e *Error) ExitCode() int {
+	switch e.Name {
+	case ErrUsage.Name:
+		return 2
+	case ErrNotRunning.Name, ErrUnreachable.Name:
+		return 3
+	case ErrNotFound.Name:
+		return 4
+	case ErrRefused.Name:
+		return 5
+	}
+	return 1
+}

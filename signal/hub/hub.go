@@ -124,7 +124,6 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		var id uint64
 		var cl *client
 		silent := time.AfterFunc(helloTimeout, func() { c.Close() })
-		context.AfterFunc(ctx, func() { silent.Stop() })
 		go func() { // ends with the connection
 			<-c.Done()
 			silent.Stop()
@@ -151,6 +150,11 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 			}
 			silent.Stop()
 			id, cl = hi.ID, joined
+			select {
+			case <-c.Done(): // ended meanwhile, and nobody else will say so
+				h.leave(id, cl, nil)
+			default:
+			}
 			h.c.Event(Event{ID: id, Kind: Joined, Text: hi.Name})
 			return Welcome{proto, id}, nil
 		}
