@@ -1,0 +1,215 @@
+package forward
+
+import (
+	"encoding/binary"
+	"net/netip"
+)
+
+const (
+	ecnMask = 3
+	ecnCE   = 3
+
+	protoHopByHop = 0
+	protoIPv4     = 4
+	protoTCP      = 6
+	protoUDP      = 17
+	protoIPv6     = 41
+	protoRouting  = 43
+	protoFragment = 44
+	protoOptions  = 60
+
+	// maxExtensions bounds the walk over IPv6 extension headers.
+	maxExtensions = 8
+)
+
+// inner is what the plane reads of an inner packet.
+type inner struct {
+	src, dst netip.Addr
+	ecn      uint8
+}
+
+// parseInner reads an inner packet whose addresses may be looked at. It refuses what no honest stack sends through a
+// mesh: other versions, lengths that disagree, packets in packets, addresses that mean this host or everybody.
+func parseInner(p []byte) (in inner, ok bool) {
+	if len(p) < 20 {
+		return in, false
+	}
+	switch p[0] >> 4 {
+	case 4:
+		header := int(p[0]&15) * 4
+		if header < 20 || header > len(p) || int(binary.BigEndian.Uint16(p[2:])) != len(p) || nested(p[9]) {
+			return in, false
+		}
+		in.src = netip.AddrFrom4([4]byte(p[12:16]))
+		in.dst = netip.AddrFrom4([4]byte(p[16:20]))
+		in.ecn = p[1] & ecnMask
+	case 6:
+		if len(p) < 40 || int(binary.BigEndian.Uint16(p[4:]))+40 != len(p) {
+			return in, false
+		}
+		in.src = netip.AddrFrom16([16]byte(p[8:24]))
+		in.dst = netip.AddrFrom16([16]byte(p[24:40]))
+		in.ecn = p[1] >> 4 & ecnMask
+		if in.src.Is4In6() || in.dst.Is4In6() {
+			return in, false
+		}
+		if _, _, ok := transport6(p); !ok {
+			return in, false
+		}
+	default:
+		return in, false
+	}
+	return in, unicast(in.src) && unicast(in.dst)
+}
+
+// nested says whether a protocol is an IP packet again: its inner addresses would escape every check here.
+func nested(proto byte) bool { return proto == protoIPv4 || proto == protoIPv6 }
+
+// unicast refuses addresses that are no single other host: multicast, broadcast, loopback, link-local, none.
+func unicast(a netip.Addr) bool {
+	if a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
+		return false
+	}
+	return !a.Is4() || a.As4() != [4]byte{255, 255, 255, 255}
+}
+
+// transport6 walks the extension headers of an IPv6 packet to its transport. ok is false where they run out of the packet,
+// are too many, or lead to another IP packet. A fragment's walk ends at the fragment header.
+func transport6(p []byte) (proto byte, at int, ok bool) {
+	proto, at = p[6], 40
+	for range maxExtensions {
+		switch proto {
+		case protoHopByHop, protoRouting, protoOptions:
+			if at+8 > len(p) {
+				return 0, 0, false
+			}
+			proto, at = p[at], at+8+int(p[at+1])*8
+			if at > len(p) {
+				return 0, 0, false
+			}
+		case protoFragment:
+			return proto, at, at+8 <= len(p) && !nested(p[at])
+		default:
+			return proto, at, !nested(proto)
+		}
+	}
+	return 0, 0, false
+}
+
+// sourceAllowed says whether the peer of s may speak as a: its mesh address, or what was granted. No grant covers another
+// node's mesh address or ours, nor a subnet of ours that is named more closely than the grant.
+func (p *Plane) sourceAllowed(s *Session, g *Grants, own *Own, a netip.Addr) bool {
+	if a == s.Addr {
+		return true
+	}
+	if p.prefix.Contains(a) || p.ours(own, a) {
+		return false
+	}
+	granted := longest(g.Sources, a)
+	return granted >= 0 && granted >= longest(own.Subnets, a)
+}
+
+// destinationAllowed says whether the peer whose grants are g may reach a through us.
+func (p *Plane) destinationAllowed(g *Grants, own *Own, a netip.Addr) bool {
+	if p.ours(own, a) {
+		return true
+	}
+	return !p.prefix.Contains(a) && longest(g.Serve, a) >= 0
+}
+
+func (p *Plane) ours(own *Own, a netip.Addr) bool {
+	if a == p.address {
+		return true
+	}
+	for _, o := range own.Addresses {
+		if o == a {
+			return true
+		}
+	}
+	return false
+}
+
+// longest returns the bits of the longest prefix that holds a, or -1.
+func longest(l []netip.Prefix, a netip.Addr) int {
+	bits := -1
+	for _, x := range l {
+		if x.Bits() > bits && x.Contains(a) {
+			bits = x.Bits()
+		}
+	}
+	return bits
+}
+
+// markCongestion sets CE in the inner packet (RFC 6040); false where it is not ECN-capable and has to be dropped instead.
+func markCongestion(p []byte) bool {
+	if p[0]>>4 == 6 {
+		if p[1]>>4&ecnMask == 0 {
+			return false
+		}
+		p[1] |= ecnCE << 4
+		return true
+	}
+	if p[1]&ecnMask == 0 {
+		return false
+	}
+	old := binary.BigEndian.Uint16(p)
+	p[1] |= ecnCE
+	// RFC 1624: the header checksum moves by the difference.
+	sum := uint32(^binary.BigEndian.Uint16(p[10:])) + uint32(^old) + uint32(binary.BigEndian.Uint16(p))
+	binary.BigEndian.PutUint16(p[10:], ^fold(sum))
+	return true
+}
+
+// fillChecksum computes the TCP or UDP checksum of a packet whose field holds only the pseudo header's sum. A packet that
+// is cut in pieces needs it, since a piece has no bit to say that it is missing.
+func fillChecksum(p []byte) bool {
+	var proto byte
+	var at int
+	var sum uint32
+	switch p[0] >> 4 {
+	case 4:
+		proto, at = p[9], int(p[0]&15)*4
+		sum = addWords(0, p[12:20])
+	case 6:
+		var ok bool
+		if proto, at, ok = transport6(p); !ok {
+			return false
+		}
+		sum = addWords(0, p[8:40])
+	}
+	field, header := at+16, 20
+	if proto == protoUDP {
+		field, header = at+6, 8
+	} else if proto != protoTCP {
+		return false
+	}
+	if at+header > len(p) {
+		return false
+	}
+	sum += uint32(proto) + uint32(len(p)-at)
+	p[field], p[field+1] = 0, 0
+	c := ^fold(addWords(sum, p[at:]))
+	if c == 0 && proto == protoUDP {
+		c = 0xffff
+	}
+	binary.BigEndian.PutUint16(p[field:], c)
+	return true
+}
+
+func addWords(sum uint32, b []byte) uint32 {
+	for len(b) >= 2 {
+		sum += uint32(binary.BigEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		sum += uint32(b[0]) << 8
+	}
+	return sum
+}
+
+func fold(sum uint32) uint16 {
+	for sum > 0xffff {
+		sum = sum>>16 + sum&0xffff
+	}
+	return uint16(sum)
+}

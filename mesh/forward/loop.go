@@ -1,0 +1,413 @@
+package forward
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// trainsPerRound bounds what one descriptor may take before the others have their turn.
+	trainsPerRound = 4
+	// trainBuffer is what a socket with UDP_GRO may give at once; a smaller buffer loses the rest of the train silently.
+	trainBuffer = 65536
+	// smallMemory is a machine that gets one receive buffer and short trains: routers with 64 or 128 MB.
+	smallMemory = 192 << 20
+	// postQueue bounds the calls that wait for a loop.
+	postQueue = 64
+	// tunIDs is where the poller ids of TUN queues start; below are sockets.
+	tunIDs = 1 << 16
+)
+
+// Socket is a UDP socket, or what looks like one, as mesh/link/udp makes it. Send may be called from any goroutine,
+// Receive from one.
+type Socket interface {
+	FD() int
+	// Receive reads one train into b: n bytes in datagrams of seg bytes, the last maybe shorter. syscall.EAGAIN: none.
+	Receive(b []byte) (n, seg int, from netip.AddrPort, err error)
+	// Send sends a train; its errors are those of Output.
+	Send(to netip.AddrPort, train []byte, seg int) error
+}
+
+// Source is what a Poller watches.
+type Source interface{ FD() int }
+
+// Poller waits for descriptors. Only Wake may be called from another goroutine than the loop's.
+type Poller interface {
+	// Add watches s for reading; id comes back with its events.
+	Add(id int, s Source) error
+	// Interest changes what s is watched for.
+	Interest(id int, s Source, read, write bool) error
+	// Remove must come before s is closed: an epoll registration lives as long as any copy of the descriptor.
+	Remove(s Source) error
+	// Wait blocks until something is ready or Wake was called, and returns the number of events.
+	Wait() (int, error)
+	Event(i int) (id int, read, write, broken bool)
+	Wake()
+	Close() error
+}
+
+// LoopConfig is what a loop works with.
+type LoopConfig struct {
+	Plane   *Plane
+	Poller  Poller   // closed by Run
+	Sockets []Socket // Endpoint.Socket is the index here
+	Own     []int    // which of them this loop receives from; nil: all
+	Output  Output   // nil: Sockets
+	Now     func() time.Duration
+	Memory  uint64 // of the machine, in bytes; 0: read from /proc/meminfo
+	// Detached is called from the loop when a TUN broke and was removed; it may be nil. The loop closes no TUN.
+	Detached func(t TUN, err error)
+	Log      *slog.Logger
+}
+
+// Loop is one event loop: it waits on its sockets and TUN queues and runs each train to completion.
+type Loop struct {
+	c       LoopConfig
+	worker  *Worker
+	buffers [][]byte
+	packet  []byte
+	tuns    []tunQueue
+	nextID  int
+	paused  bool // TUNs are not read until a socket takes more
+
+	mu     sync.Mutex // guards the fields below; never held while calling out
+	state  loopState
+	posted []func(*Worker)
+	spare  []func(*Worker)
+}
+
+type loopState uint8
+
+const (
+	loopNew loopState = iota
+	loopRunning
+	loopEnded
+)
+
+type tunQueue struct {
+	id  int
+	tun TUN
+}
+
+// NewLoop makes a loop with its worker and buffers; nothing runs before Run.
+func NewLoop(c LoopConfig) (*Loop, error) {
+	if c.Plane == nil || c.Poller == nil || c.Now == nil {
+		return nil, errors.New("forward: loop needs a plane, a poller and a clock")
+	}
+	if len(c.Sockets) > 256 {
+		return nil, errors.New("forward: more than 256 sockets")
+	}
+	if c.Output == nil {
+		c.Output = sockets(c.Sockets)
+	}
+	if c.Own == nil {
+		for i := range c.Sockets {
+			c.Own = append(c.Own, i)
+		}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Memory == 0 {
+		c.Memory = machineMemory()
+	}
+	trains, packet, build := trainsPerRound, trainBuffer, maxDatagram
+	if c.Memory < smallMemory {
+		trains, packet, build = 1, maxPacket+2048, 16<<10
+	}
+	l := &Loop{c: c, nextID: tunIDs, packet: make([]byte, packet)}
+	l.worker = c.Plane.newWorker(c.Output, build)
+	for range trains {
+		l.buffers = append(l.buffers, make([]byte, trainBuffer))
+	}
+	for _, i := range c.Own {
+		if err := c.Poller.Add(i, c.Sockets[i]); err != nil {
+			return nil, fmt.Errorf("watch socket %d: %w", i, err)
+		}
+	}
+	return l, nil
+}
+
+// sockets is the Output that sends through them.
+type sockets []Socket
+
+func (s sockets) Send(to Endpoint, train []byte, seg int) error {
+	if int(to.Socket) >= len(s) {
+		return syscall.EBADF
+	}
+	return s[to.Socket].Send(to.Addr, train, seg)
+}
+
+// Run works until ctx ends. It must be called once.
+func (l *Loop) Run(ctx context.Context) error {
+	l.mu.Lock()
+	if l.state != loopNew {
+		l.mu.Unlock()
+		return ErrClosed
+	}
+	l.state = loopRunning
+	l.mu.Unlock()
+	stop := context.AfterFunc(ctx, l.c.Poller.Wake)
+	defer stop()
+	defer l.end()
+	for {
+		n, err := l.c.Poller.Wait()
+		if err != nil {
+			return fmt.Errorf("poll: %w", err)
+		}
+		l.runPosted()
+		if ctx.Err() != nil {
+			return nil
+		}
+		now := l.c.Now()
+		for i := range n {
+			l.event(now, i)
+		}
+		// Without this a saturated loop on one processor starves every timer and the collector.
+		runtime.Gosched()
+	}
+}
+
+func (l *Loop) end() {
+	l.worker.Flush()
+	l.mu.Lock()
+	l.state = loopEnded
+	l.mu.Unlock()
+	l.runPosted()
+	for _, q := range l.tuns {
+		_ = l.c.Poller.Remove(q.tun)
+	}
+	if err := l.c.Poller.Close(); err != nil {
+		l.c.Log.Warn("poller does not close", "err", err)
+	}
+}
+
+func (l *Loop) event(now time.Duration, i int) {
+	id, read, write, broken := l.c.Poller.Event(i)
+	if write {
+		l.resume()
+	}
+	if id < tunIDs {
+		if read || broken {
+			l.receiveSocket(now, id)
+		}
+		return
+	}
+	for _, q := range l.tuns {
+		if q.id == id {
+			l.receiveTUN(now, q, broken)
+			return
+		}
+	}
+}
+
+// receiveSocket takes a few trains of a socket.
+func (l *Loop) receiveSocket(now time.Duration, id int) {
+	for _, b := range l.buffers {
+		n, seg, from, err := l.c.Sockets[id].Receive(b)
+		if err != nil {
+			if !errors.Is(err, syscall.EAGAIN) {
+				l.socketFailed(id, err)
+			}
+			break
+		}
+		if n > 0 {
+			l.worker.Receive(now, Endpoint{Addr: from, Socket: uint8(id)}, b[:n], seg)
+		}
+	}
+	l.worker.Flush()
+	l.pauseIfFull()
+}
+
+func (l *Loop) socketFailed(id int, err error) {
+	l.c.Plane.drop(DropReceive, 1)
+	if errors.Is(err, syscall.EBADF) || errors.Is(err, os.ErrClosed) {
+		l.c.Log.Warn("socket is gone", "socket", id, "err", err)
+		_ = l.c.Poller.Remove(l.c.Sockets[id])
+	}
+}
+
+// receiveTUN takes a few super-packets of a TUN queue.
+func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
+	for range trainsPerRound {
+		if _, err := q.tun.Receive(); err != nil {
+			if errors.Is(err, syscall.EAGAIN) && !broken {
+				break
+			}
+			l.worker.Flush()
+			l.removeTUN(q.tun, err)
+			return
+		}
+		for {
+			n, checksum, ok := q.tun.Packet(l.packet)
+			if !ok {
+				break
+			}
+			l.worker.Originate(now, l.packet[:n], checksum)
+		}
+	}
+	l.worker.Flush()
+	l.pauseIfFull()
+}
+
+// pauseIfFull stops reading the TUNs when a socket took no more: the queue belongs in the device, where TCP sees it.
+func (l *Loop) pauseIfFull() {
+	if !l.worker.takeFull() || l.paused || len(l.tuns) == 0 || len(l.c.Own) == 0 {
+		return
+	}
+	l.paused = true
+	l.interest()
+}
+
+func (l *Loop) resume() {
+	if l.paused {
+		l.paused = false
+		l.interest()
+	}
+}
+
+func (l *Loop) interest() {
+	for _, q := range l.tuns {
+		_ = l.c.Poller.Interest(q.id, q.tun, !l.paused, false)
+	}
+	for _, i := range l.c.Own {
+		_ = l.c.Poller.Interest(i, l.c.Sockets[i], true, l.paused)
+	}
+}
+
+// removeTUN forgets a TUN that broke: its device was deleted.
+func (l *Loop) removeTUN(t TUN, err error) {
+	if !l.forgetTUN(t) {
+		return
+	}
+	l.c.Log.Warn("tun is gone", "err", err)
+	if l.c.Detached != nil {
+		l.c.Detached(t, err)
+	}
+}
+
+func (l *Loop) forgetTUN(t TUN) bool {
+	i := slices.IndexFunc(l.tuns, func(q tunQueue) bool { return q.tun == t })
+	if i < 0 {
+		return false
+	}
+	_ = l.c.Poller.Remove(t)
+	l.tuns = slices.Delete(l.tuns, i, i+1)
+	if l.worker.tun == t {
+		l.worker.SetTUN(nil)
+		if len(l.tuns) > 0 {
+			l.worker.SetTUN(l.tuns[0].tun)
+		}
+	}
+	if len(l.tuns) == 0 {
+		l.resume()
+	}
+	return true
+}
+
+// Attach gives the loop a TUN queue to read; the first one attached also takes what is opened. It returns when it is read.
+func (l *Loop) Attach(t TUN) error {
+	var err error
+	posted := l.call(func(w *Worker) {
+		l.nextID++
+		if err = l.c.Poller.Add(l.nextID, t); err != nil {
+			err = fmt.Errorf("watch tun: %w", err)
+			return
+		}
+		l.tuns = append(l.tuns, tunQueue{id: l.nextID, tun: t})
+		if w.tun == nil {
+			w.SetTUN(t)
+		}
+		if l.paused {
+			l.interest()
+		}
+	})
+	if posted != nil {
+		return posted
+	}
+	return err
+}
+
+// Detach takes a TUN queue away. When it returns, the loop does not touch it any more and it may be closed.
+func (l *Loop) Detach(t TUN) error {
+	err := l.call(func(w *Worker) {
+		w.Flush()
+		l.forgetTUN(t)
+	})
+	if errors.Is(err, ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// call runs f in the loop and waits for its end; before Run it runs at once.
+func (l *Loop) call(f func(*Worker)) error {
+	l.mu.Lock()
+	if l.state == loopNew {
+		defer l.mu.Unlock()
+		f(l.worker)
+		return nil
+	}
+	l.mu.Unlock()
+	done := make(chan struct{})
+	if err := l.Post(func(w *Worker) { f(w); close(done) }); err != nil {
+		return err
+	}
+	<-done
+	return nil
+}
+
+// Post has the loop run f soon, with its worker, and does not wait. ErrBusy: 64 are waiting already.
+func (l *Loop) Post(f func(*Worker)) error {
+	l.mu.Lock()
+	switch {
+	case l.state == loopEnded:
+		l.mu.Unlock()
+		return ErrClosed
+	case len(l.posted) >= postQueue:
+		l.mu.Unlock()
+		return ErrBusy
+	}
+	l.posted = append(l.posted, f)
+	l.mu.Unlock()
+	l.c.Poller.Wake()
+	return nil
+}
+
+func (l *Loop) runPosted() {
+	l.mu.Lock()
+	l.posted, l.spare = l.spare[:0], l.posted
+	l.mu.Unlock()
+	for i, f := range l.spare {
+		f(l.worker)
+		l.spare[i] = nil
+	}
+}
+
+// machineMemory returns the memory of the machine in bytes; where it can't be told, plenty.
+func machineMemory() uint64 {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 1 << 32
+	}
+	f := bytes.Fields(b)
+	if len(f) < 2 || string(f[0]) != "MemTotal:" {
+		return 1 << 32
+	}
+	kib, err := strconv.ParseUint(string(f[1]), 10, 64)
+	if err != nil {
+		return 1 << 32
+	}
+	return kib << 10
+}

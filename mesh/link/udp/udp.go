@@ -1,0 +1,49 @@
+package udp
+
+import (
+	"net/netip"
+	"time"
+)
+
+const (
+	// DefaultBuffer is asked of the kernel for each direction: 60 trains, 8 ms at 4 Gbit/s.
+	DefaultBuffer = 4 << 20
+	// MaxSegments is the most datagrams of one UDP_SEGMENT call that every kernel takes.
+	MaxSegments = 64
+	// MaxTrain is the most bytes of one.
+	MaxTrain = 65000
+	// sendWait bounds how long Send waits for room before it drops a train.
+	sendWait = 2 * time.Millisecond
+)
+
+// Config says how to make a socket.
+type Config struct {
+	// Addr is where to listen. An unspecified IPv6 address, or none, listens on IPv4 as well; where the kernel has no IPv6,
+	// on IPv4 alone. Port 0 takes any.
+	Addr netip.AddrPort
+	// Plain turns the train path off, for kernels whose offload is broken and for tests.
+	Plain bool
+	// ReusePort lets several sockets listen on one port, one per event loop.
+	ReusePort bool
+	// Buffer is the size asked for both kernel buffers; 0: DefaultBuffer.
+	Buffer int
+}
+
+// Info is what a socket turned out to be.
+type Info struct {
+	Addr          netip.AddrPort
+	DualStack     bool // an IPv6 socket that does IPv4 too
+	GSO, GRO      bool
+	ReceiveBuffer int // bytes the kernel really gave, without its own overhead
+	SendBuffer    int
+}
+
+func (c Config) withDefaults() Config {
+	if c.Buffer <= 0 {
+		c.Buffer = DefaultBuffer
+	}
+	if !c.Addr.Addr().IsValid() {
+		c.Addr = netip.AddrPortFrom(netip.IPv6Unspecified(), c.Addr.Port())
+	}
+	return c
+}

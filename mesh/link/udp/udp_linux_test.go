@@ -1,0 +1,105 @@
+package udp
+
+import (
+	"errors"
+	"net/netip"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestProbe(t *testing.T) {
+	t.Parallel()
+	s := listenTest(t, "127.0.0.1:0", false)
+	i := s.Info()
+	t.Logf("%+v", i)
+	if i.ReceiveBuffer <= 0 || i.SendBuffer <= 0 {
+		t.Error("buffer sizes are not read back")
+	}
+	plain := listenTest(t, "127.0.0.1:0", true).Info()
+	if plain.GSO || plain.GRO {
+		t.Errorf("plain socket has %+v", plain)
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	t.Parallel()
+	tx, rx := listenTest(t, "127.0.0.1:0", true), listenTest(t, "127.0.0.1:0", true)
+	if err := tx.Send(rx.Addr(), make([]byte, 500), 500); err != nil {
+		t.Fatal(err)
+	}
+	if err := rx.wait(); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, _, err := rx.Receive(make([]byte, 100)); !errors.Is(err, ErrTruncated) {
+		t.Fatalf("got %v, want ErrTruncated", err)
+	}
+}
+
+func (s *Socket) wait() error {
+	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+	_, err := unix.Poll(p, 1000)
+	return err
+}
+
+func TestAllocations(t *testing.T) {
+	for _, plain := range []bool{false, true} {
+		tx, rx := listenTest(t, "127.0.0.1:0", plain), listenTest(t, "[::]:0", plain)
+		to := netip.AddrPortFrom(tx.Addr().Addr(), rx.Addr().Port())
+		train, b := testTrain(8, 1400, 1400), make([]byte, 65536)
+		n := testing.AllocsPerRun(100, func() {
+			if err := tx.Send(to, train, 1400); err != nil {
+				t.Fatal(err)
+			}
+			for got := 0; got < len(train); {
+				n, _, _, err := rx.Receive(b)
+				if err == unix.EAGAIN {
+					continue
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				got += n
+			}
+		})
+		if n != 0 {
+			t.Errorf("plain %v: %v allocations a train", plain, n)
+		}
+	}
+}
+
+func FuzzSegmentSize(f *testing.F) {
+	var good [24]byte
+	h := (*unix.Cmsghdr)(unsafe.Pointer(&good[0]))
+	h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_GRO
+	h.SetLen(unix.CmsgLen(4))
+	good[unix.CmsgLen(0)] = 100
+	if got := segmentSize(good[:unix.CmsgSpace(4)]); got != 100 {
+		f.Fatalf("got %d", got)
+	}
+	f.Add(good[:])
+	f.Add([]byte{})
+	f.Fuzz(func(_ *testing.T, b []byte) { segmentSize(b) })
+}
+
+func BenchmarkTrain(b *testing.B) {
+	for name, plain := range map[string]bool{"gso": false, "plain": true} {
+		b.Run(name, func(b *testing.B) {
+			tx, rx := listenTest(b, "127.0.0.1:0", plain), listenTest(b, "127.0.0.1:0", plain)
+			train, buf := testTrain(46, 1400, 1400), make([]byte, 65536)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(train)))
+			for b.Loop() {
+				if err := tx.Send(rx.Addr(), train, 1400); err != nil {
+					b.Fatal(err)
+				}
+				for {
+					if _, _, _, err := rx.Receive(buf); err != nil {
+						break
+					}
+				}
+			}
+		})
+	}
+}
