@@ -1,0 +1,87 @@
+package stream
+
+import "time"
+
+// Flow control. What a peer may send before a program here has read it is memory here.
+const (
+	// streamWindow is what a stream starts with: 256 KiB fill 20 Mbit/s at 100 ms before the first update.
+	streamWindow = 256 << 10
+	// maxStreamWindow lets one stream fill 320 Mbit/s at 100 ms.
+	maxStreamWindow = 4 << 20
+	// connWindow and maxConnWindow are the same for all streams of a connection together.
+	connWindow    = 512 << 10
+	maxConnWindow = 6 << 20
+	// maxWindows bounds the growth of all connections together beyond connWindow: the node's budget is 20 MB at full
+	// rate, and windows are full only where a program does not read.
+	maxWindows = 16 << 20
+)
+
+const (
+	// MaxStreams is how many streams of one peer may be open at once: a household's browsers through one exit need a
+	// thousand, and each costs two descriptors where the program is a proxy (OpenWrt's limit is often 4,096).
+	MaxStreams = 4096
+	// maxIncoming bounds the incoming streams of all peers together; one more is refused as busy.
+	maxIncoming = 8192
+	// maxPeers bounds what the endpoint remembers of peers; those without a connection are forgotten first.
+	maxPeers = 4096
+	// maxConnsPerPeer: one in use, and those it replaced that still have streams. More are closed at once.
+	maxConnsPerPeer = 4
+)
+
+const (
+	// handshakeIdle ends a handshake during which nothing was heard for so long; as a whole it may take twice that.
+	handshakeIdle = 8 * time.Second
+	// idleTimeout ends a connection that hears nothing at all. Long: streams should outlive a relay's reboot and the
+	// search for another path; a peer that restarted says so itself (stateless reset).
+	idleTimeout = 60 * time.Second
+	// keepAlive is how often a connection with nothing to say speaks: three losses in a row are forgiven.
+	keepAlive = 15 * time.Second
+	// idleClose ends a connection that has had no stream for so long, and with it the keep-alives.
+	idleClose = 90 * time.Second
+	// crossing is the time within which two connections of a pair count as dialled at once; see peer.adopt.
+	crossing = 2 * handshakeIdle
+	// retireGrace is how long a replaced connection stays open at least: streams on it may be on their way.
+	retireGrace = 3 * time.Second
+	// openTimeout bounds the wait for the first frame of a stream that the peer has opened.
+	openTimeout = 15 * time.Second
+	// answerTimeout bounds the wait for the answer to a dial whose context has no deadline; a service may have to
+	// dial itself first.
+	answerTimeout = 60 * time.Second
+	// drain is how long Run waits at its end for handlers whose streams it has just cut.
+	drain = 5 * time.Second
+)
+
+const (
+	// maxPacket is the largest packet that quic-go sends or takes.
+	maxPacket = 1452
+	// minPacket is the size below which QUIC does not work: smaller paths carry such packets cut in two.
+	minPacket = 1280
+	// ringSize is what may wait for quic-go: 10 ms at 400 Mbit/s. Beyond it packets are dropped, QUIC slows down.
+	ringSize = 512 << 10
+	// fullFirst, fullMost and fullTotal are how long a packet waits, at first, between tries and in all, when the
+	// carrier is full; then it is lost.
+	fullFirst = 500 * time.Microsecond
+	fullMost  = 8 * time.Millisecond
+	fullTotal = 100 * time.Millisecond
+)
+
+const (
+	// maxService and maxHeader bound what opens and answers a stream.
+	maxService = 64
+	maxHeader  = 4 << 10
+	// copyBuffer is what Pump moves at once.
+	copyBuffer = 32 << 10
+)
+
+// Codes on the wire when a stream or connection ends otherwise than by its last byte.
+const (
+	CodeNone     = 0 // nobody is interested any more
+	CodeReset    = 1 // the TCP connection behind it was reset
+	CodeInternal = 2 // something failed at the node
+	CodeFrame    = 3 // the first frame was malformed
+
+	closeDone    = 0 // the node ends or has no use for the connection
+	closeRetired = 1 // another connection of the pair has taken over
+	closeKey     = 2 // the certificate is not the peer's
+	closeBusy    = 3 // too many connections
+)

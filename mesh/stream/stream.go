@@ -1,0 +1,315 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quic-go/quic-go"
+
+	"skywire/mesh/key"
+	"skywire/signal"
+)
+
+// Stream is a reliable connection to a service of a node: a net.Conn with half-close and reset codes. Whoever has one
+// ends it with Close or Reset. Read and Write may run at once, each from one goroutine.
+type Stream struct {
+	conn    *connection
+	quic    *quic.Stream
+	service string
+	header  []byte
+	reply   []byte
+	writing atomic.Int32
+	end     sync.Once
+}
+
+func newStream(c *connection, qs *quic.Stream) *Stream {
+	c.opened()
+	return &Stream{conn: c, quic: qs}
+}
+
+// Peer is the node at the other end.
+func (s *Stream) Peer() key.Public { return s.conn.peer.key }
+
+// Service is the name that the stream was opened for.
+func (s *Stream) Service() string { return s.service }
+
+// Header is what the opening side sent along, Reply what the other answered.
+func (s *Stream) Header() []byte { return s.header }
+
+// Reply see Header.
+func (s *Stream) Reply() []byte { return s.reply }
+
+func (s *Stream) Read(b []byte) (int, error) {
+	n, err := s.quic.Read(b)
+	return n, translate(err)
+}
+
+// wait returns when there is something to read, so that who has nothing needs no buffer.
+func (s *Stream) wait() error {
+	var one [1]byte
+	if _, err := s.quic.Peek(one[:]); err != nil {
+		_, rerr := s.quic.Read(nil) // Peek does not settle the stream's end
+		if rerr != nil {
+			err = rerr
+		}
+		return translate(err)
+	}
+	return nil
+}
+
+func (s *Stream) Write(b []byte) (int, error) {
+	s.writing.Add(1)
+	defer s.writing.Add(-1)
+	n, err := s.quic.Write(b)
+	return n, translate(err)
+}
+
+// CloseWrite ends our direction; what was written arrives, then the other side reads io.EOF.
+func (s *Stream) CloseWrite() error { return translate(s.quic.Close()) }
+
+// CloseRead tells the other side that nothing more is wanted of its direction.
+func (s *Stream) CloseRead(code uint64) { s.quic.CancelRead(quic.StreamErrorCode(code)) }
+
+// Close ends both directions: what was written arrives, what was not read is given up.
+func (s *Stream) Close() error {
+	if s.writing.Load() > 0 {
+		s.quic.CancelWrite(CodeNone) // the bytes of a Write that is under way have no end
+	} else {
+		s.quic.Close()
+	}
+	s.quic.CancelRead(CodeNone)
+	s.end.Do(s.conn.ended)
+	return nil
+}
+
+// Reset ends both directions at once; the other side's calls return a ResetError with the code.
+func (s *Stream) Reset(code uint64) {
+	s.quic.CancelWrite(quic.StreamErrorCode(code))
+	s.quic.CancelRead(quic.StreamErrorCode(code))
+	s.end.Do(s.conn.ended)
+}
+
+// LocalAddr and RemoteAddr are mesh addresses; the port means nothing.
+func (s *Stream) LocalAddr() net.Addr { return s.conn.quic.LocalAddr() }
+
+// RemoteAddr see LocalAddr. It is no identity; Peer is.
+func (s *Stream) RemoteAddr() net.Addr { return s.conn.quic.RemoteAddr() }
+
+// SetDeadline and its kind work as on any net.Conn.
+func (s *Stream) SetDeadline(t time.Time) error { return s.quic.SetDeadline(t) }
+
+// SetReadDeadline see SetDeadline.
+func (s *Stream) SetReadDeadline(t time.Time) error { return s.quic.SetReadDeadline(t) }
+
+// SetWriteDeadline see SetDeadline.
+func (s *Stream) SetWriteDeadline(t time.Time) error { return s.quic.SetWriteDeadline(t) }
+
+// translate turns quic-go's errors into this package's; io.EOF and deadlines pass.
+func translate(err error) error {
+	var reset *quic.StreamError
+	var timeout net.Error
+	switch {
+	case err == nil || errors.Is(err, io.EOF):
+		return err
+	case errors.As(err, &reset):
+		return &ResetError{Code: uint64(reset.ErrorCode), Remote: reset.Remote}
+	case errors.Is(err, quic.ErrStreamClosed):
+		return ErrClosed
+	case isConnectionError(err):
+		return fmt.Errorf("%w: %w", ErrLost, err)
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrLost, err)
+}
+
+func isConnectionError(err error) bool {
+	var idle *quic.IdleTimeoutError
+	var app *quic.ApplicationError
+	var transport *quic.TransportError
+	var stateless *quic.StatelessResetError
+	return errors.As(err, &idle) || errors.As(err, &app) || errors.As(err, &transport) || errors.As(err, &stateless)
+}
+
+// Dial opens a stream to a service of a peer and waits for its answer, a refusal of which is a *signal.Error. There is
+// one connection to a peer, brought up if needed.
+func (e *Endpoint) Dial(ctx context.Context, to key.Public, service string, header []byte) (*Stream, error) {
+	frame, err := Open{Service: service, Header: header}.Append(nil)
+	if err != nil {
+		return nil, fmt.Errorf("dial %s: %w", service, err)
+	}
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, answerTimeout)
+		defer cancel()
+	}
+	select {
+	case <-e.started:
+	case <-e.ended:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	p := e.peer(to)
+	if p == nil {
+		return nil, fmt.Errorf("dial %s: %d peers at once", to.Short(), maxPeers)
+	}
+	for {
+		c, used, err := e.connect(ctx, p)
+		if err != nil {
+			return nil, fmt.Errorf("dial %s: %w", to.Short(), err)
+		}
+		s, err := c.open(ctx, frame)
+		if err == nil {
+			s.service = service
+			return s, nil
+		}
+		// A connection from before may turn out to be dead, or to be replaced, exactly now.
+		if !used || !errors.Is(err, ErrLost) || ctx.Err() != nil {
+			return nil, fmt.Errorf("dial %s on %s: %w", service, to.Short(), err)
+		}
+		c.drop()
+	}
+}
+
+// drop makes the next Dial look for another connection.
+func (c *connection) drop() {
+	c.peer.mu.Lock()
+	defer c.peer.mu.Unlock()
+	if c.peer.current == c {
+		c.peer.current = nil
+	}
+}
+
+// open sends the first frame and waits for the answer to it.
+func (c *connection) open(ctx context.Context, frame []byte) (*Stream, error) {
+	qs, err := c.quic.OpenStreamSync(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, translate(err)
+	}
+	s := newStream(c, qs)
+	stop := context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })
+	answer, err := s.ask(frame)
+	if !stop() {
+		err = ctx.Err()
+	}
+	if err == nil && answer.Refusal != nil {
+		err = answer.Refusal
+	}
+	if err != nil {
+		s.Reset(CodeNone)
+		return nil, err
+	}
+	s.reply = answer.Reply
+	return s, nil
+}
+
+func (s *Stream) ask(frame []byte) (Answer, error) {
+	if _, err := s.Write(frame); err != nil {
+		return Answer{}, err
+	}
+	b, err := readFrame(streamReader{s})
+	if err != nil {
+		return Answer{}, err
+	}
+	return ParseAnswer(b)
+}
+
+// streamReader makes the end of a stream inside a frame an error of the stream.
+type streamReader struct{ s *Stream }
+
+func (r streamReader) Read(b []byte) (int, error) { return r.s.Read(b) }
+
+// Incoming is a stream that waits for a verdict.
+type Incoming struct {
+	stream   *Stream
+	answered atomic.Bool
+}
+
+// Peer is who opened the stream: the key that the connection has proved.
+func (in *Incoming) Peer() key.Public { return in.stream.Peer() }
+
+// Service is the name it was opened for.
+func (in *Incoming) Service() string { return in.stream.service }
+
+// Header is what came along.
+func (in *Incoming) Header() []byte { return in.stream.header }
+
+// Done is closed when the dialling side has given up.
+func (in *Incoming) Done() <-chan struct{} { return in.stream.quic.Context().Done() }
+
+// Accept takes the stream. It ends when Service.Handle returns, if not before.
+func (in *Incoming) Accept(reply []byte) (*Stream, error) {
+	frame, err := Answer{Reply: reply}.Append(nil)
+	if err != nil {
+		return nil, err
+	}
+	if in.answered.Swap(true) {
+		return nil, ErrClosed
+	}
+	if _, err := in.stream.Write(frame); err != nil {
+		return nil, fmt.Errorf("accept: %w", err)
+	}
+	return in.stream, nil
+}
+
+// Refuse answers no.
+func (in *Incoming) Refuse(why *signal.Error) error {
+	frame, err := Answer{Refusal: why}.Append(nil)
+	if err != nil {
+		return err
+	}
+	if in.answered.Swap(true) {
+		return ErrClosed
+	}
+	in.stream.SetWriteDeadline(time.Now().Add(openTimeout))
+	if _, err := in.stream.Write(frame); err != nil {
+		in.stream.Reset(CodeInternal)
+		return fmt.Errorf("refuse: %w", err)
+	}
+	return in.stream.Close()
+}
+
+// serveStream reads the first frame and finds who takes the stream.
+func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
+	defer s.Close()
+	busy := e.queued.Add(1) > maxIncoming
+	defer e.queued.Add(-1)
+	s.SetDeadline(time.Now().Add(openTimeout))
+	b, err := readFrame(streamReader{s})
+	var open Open
+	if err == nil {
+		open, err = ParseOpen(b)
+	}
+	if err != nil {
+		e.log.Debug("stream without a first frame", "peer", s.Peer().Short(), "err", err)
+		s.Reset(CodeFrame)
+		return
+	}
+	s.SetDeadline(time.Time{})
+	s.service, s.header = open.Service, open.Header
+	in := &Incoming{stream: s}
+	e.mu.RLock()
+	service := e.services[open.Service]
+	e.mu.RUnlock()
+	switch {
+	case busy:
+		in.Refuse(signal.Errorf(signal.ErrBusy, "too many streams"))
+	case service == nil:
+		in.Refuse(signal.Errorf(signal.ErrNotFound, "no service %q here", open.Service))
+	case service.Allow == nil || !service.Allow(s.Peer()):
+		in.Refuse(signal.Errorf(signal.ErrRefused, "service %q does not admit %s", open.Service, s.Peer().Short()))
+	default:
+		service.Handle(ctx, in)
+		in.Refuse(signal.Errorf(signal.ErrInternal, "service %q gave no answer", open.Service)) // does nothing after a verdict
+	}
+}

@@ -1,0 +1,7 @@
+//go:build !linux && !windows
+
+package stream
+
+import "syscall"
+
+const errTooLong = syscall.EMSGSIZE
