@@ -126,3 +126,16 @@ func (b *Box) NAT(outer string) error {
 	chain input { type filter hook input priority 0; policy accept; iifname "%[1]s" ct state new udp dport 1-65535 drop; iifname "%[1]s" ct state new tcp dport 1-65535 drop; }
 }`, outer))
 }
+
+// WriteEtc gives programs in the box their own /etc/NAME.
+func (b *Box) WriteEtc(name, text string) error {
+	return os.WriteFile(filepath.Join("/etc/netns", b.NS, name), []byte(text), 0o644)
+}
+
+// Interactive prepares a program that shares the terminal of this one.
+func (b *Box) Interactive(ctx context.Context, name string, args ...string) *exec.Cmd {
+	c := b.Command(ctx, name, args...)
+	c.SysProcAttr = nil // in this process group: the terminal's foreground
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	return c
+}

@@ -140,11 +140,10 @@ func (l *Lab) Box(name string) (*Box, error) {
 	}
 	// ip netns exec shows a namespace its own /etc/resolv.conf, so that no program in it can touch the machine's.
 	etc := filepath.Join("/etc/netns", b.NS)
-	if err := os.MkdirAll(etc, 0o755); err == nil {
-		if err := os.WriteFile(filepath.Join(etc, "resolv.conf"), []byte("# "+b.NS+"\n"), 0o644); err != nil {
-			return nil, fmt.Errorf("box %s: %w", name, err)
-		}
-	} else if !inUserNamespace() {
+	if err := os.MkdirAll(etc, 0o755); err != nil {
+		return nil, fmt.Errorf("box %s: %w", name, err)
+	}
+	if err := b.WriteEtc("resolv.conf", "# "+b.NS+"\n"); err != nil {
 		return nil, fmt.Errorf("box %s: %w", name, err)
 	}
 	if err := command("ip", "netns", "add", b.NS); err != nil {

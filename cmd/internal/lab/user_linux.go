@@ -49,7 +49,8 @@ func Reexec() (done bool, code int, err error) {
 	return true, 0, err
 }
 
-// settleInside gives the new mount namespace a /run of its own, where ip keeps the names of namespaces.
+// settleInside gives the new mount namespace a /run of its own, where ip keeps the names of namespaces, and an /etc that
+// can be written without touching the machine's: /etc/netns holds what each box has of its own.
 func settleInside() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
@@ -57,7 +58,11 @@ func settleInside() error {
 	if err := unix.Mount("lab", "/run", "tmpfs", 0, "mode=0755"); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
+	if err := errors.Join(os.MkdirAll("/run/etc/netns", 0o755), os.Mkdir("/run/etc.work", 0o755)); err != nil {
+		return fmt.Errorf("make folders: %w", err)
+	}
+	if err := unix.Mount("lab", "/etc", "overlay", 0, "lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc.work"); err != nil {
+		return fmt.Errorf("mount an overlay on /etc (the kernel must allow it to users, 5.11 or newer): %w", err)
+	}
 	return nil
 }
-
-func inUserNamespace() bool { return os.Getenv(insideMark) != "" }
