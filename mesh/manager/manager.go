@@ -1,0 +1,324 @@
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skywire/mesh/app"
+	"skywire/mesh/key"
+	"skywire/mesh/manager/report"
+	"skywire/mesh/route"
+	"skywire/mesh/store"
+	"skywire/signal"
+)
+
+// Limits and times of a manager.
+const (
+	maxSessions  = 1024 // nodes with a stream; one more is refused
+	maxWants     = 256  // destinations one node gets proposals for
+	proposalLife = 10 * time.Minute
+	gather       = 200 * time.Millisecond // changes of this long are answered together
+	housekeeping = 10 * time.Second
+	saveEvery    = time.Minute
+	localEvery   = 10 * time.Second
+	acceptPause  = time.Second
+	callTimeout  = 10 * time.Second
+	freshLife    = 36 * time.Minute // a little more than a node takes to sign anew
+)
+
+// Node is what the manager needs of the node beside it. FromApp makes one of an app.Client.
+type Node interface {
+	Self() app.Info
+	Register(ctx context.Context, r app.Registration) error
+	OnCall(h app.CallHandler)
+	// AcceptStream waits for the next stream to the service.
+	AcceptStream(ctx context.Context, service string) (peer key.Public, rw io.ReadWriteCloser, err error)
+	// LocalRecords returns the records that this node holds, its own among them.
+	LocalRecords(ctx context.Context) ([]report.Record, error)
+	Status(v any) error
+}
+
+// Config of a Manager.
+type Config struct {
+	Node    Node
+	Store   *store.DB // nil: records are learnt anew after a start
+	Program string    // version of the program
+	Log     *slog.Logger
+	// Life and Resign are route.DBConfig's.
+	Life, Resign time.Duration
+}
+
+// Validate tells what is missing.
+func (c Config) Validate() error {
+	switch {
+	case c.Node == nil:
+		return errors.New("manager: no node")
+	case c.Log == nil:
+		return errors.New("manager: no log")
+	}
+	return nil
+}
+
+// Manager is a running manager.
+type Manager struct {
+	c       Config
+	start   time.Time
+	dirty   chan struct{} // capacity 1: the graph may have changed
+	number  atomic.Uint64 // of the last proposal
+	running atomic.Bool
+
+	mu       sync.Mutex // guards the fields below, and those of the sessions that say so
+	db       *route.DB
+	sessions map[key.Public]*session
+	seen     map[key.Public]time.Time // end of the last stream of nodes without one
+	unsaved  bool
+}
+
+// New makes a Manager; Run starts it.
+func New(c Config) (*Manager, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return &Manager{
+		c: c, start: time.Now(), dirty: make(chan struct{}, 1),
+		sessions: make(map[key.Public]*session),
+		seen:     make(map[key.Public]time.Time),
+		db:       route.NewDB(route.DBConfig{Network: c.Node.Self().Network, Life: c.Life, Resign: c.Resign}),
+	}, nil
+}
+
+// ErrRunning is returned by a second Run.
+var ErrRunning = errors.New("manager: runs already")
+
+// now is the time in the terms of mesh/route.
+func (m *Manager) now() time.Duration { return time.Since(m.start) }
+
+// Run registers with the node and serves until ctx ends; then it saves what it knows.
+func (m *Manager) Run(ctx context.Context) error {
+	if m.running.Swap(true) {
+		return ErrRunning
+	}
+	defer m.running.Store(false)
+	if err := m.load(); err != nil && !errors.Is(err, store.ErrNone) {
+		m.c.Log.Warn("stored records not read", "err", err)
+	}
+	m.c.Node.OnCall(m.call)
+	defer m.c.Node.OnCall(nil)
+	// Every member of the mesh may report; who is a member was decided when the node took the session.
+	err := m.c.Node.Register(ctx, app.Registration{
+		Name: "manager", Kind: "manager",
+		Services: []app.Service{{Name: report.Service, Type: "manager", Allow: []string{app.AnyMember}}},
+	})
+	if err != nil {
+		return fmt.Errorf("register with the node: %w", err)
+	}
+	m.c.Log.Info("manager started", "key", m.c.Node.Self().Key)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var all sync.WaitGroup
+	all.Go(func() { m.loop(ctx) })
+	err = m.accept(ctx, &all)
+	cancel()
+	all.Wait()
+	m.save()
+	return err
+}
+
+// accept takes the streams of nodes until ctx ends.
+func (m *Manager) accept(ctx context.Context, all *sync.WaitGroup) error {
+	for {
+		peer, rw, err := m.c.Node.AcceptStream(ctx, report.Service)
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				rw.Close()
+			}
+			return nil
+		case errors.Is(err, app.ErrClosed):
+			return fmt.Errorf("accept: %w", err)
+		case err != nil:
+			m.c.Log.Warn("stream not accepted", "err", err)
+			if !pause(ctx, acceptPause) {
+				return nil
+			}
+		default:
+			all.Go(func() { m.serve(ctx, peer, rw) })
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
+
+// loop is the one place that computes: it answers changes with proposals and ages the records.
+func (m *Manager) loop(ctx context.Context) {
+	house := time.NewTicker(housekeeping)
+	defer house.Stop()
+	local := time.NewTimer(0)
+	defer local.Stop()
+	saved := m.now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-m.dirty:
+			if !pause(ctx, gather) {
+				return
+			}
+			m.propose()
+		case <-local.C:
+			m.learnLocal(ctx)
+			local.Reset(localEvery)
+		case <-house.C:
+			m.expire()
+			if m.now()-saved >= saveEvery {
+				m.save()
+				saved = m.now()
+			}
+		}
+	}
+}
+
+func (m *Manager) markDirty() {
+	select {
+	case m.dirty <- struct{}{}:
+	default: // the loop will see this change too
+	}
+}
+
+// learnLocal takes over what the node beside us holds: a manager shows its own box before anyone reports.
+func (m *Manager) learnLocal(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	all, err := m.c.Node.LocalRecords(ctx)
+	if err != nil {
+		m.c.Log.Debug("own node's records not read", "err", err)
+		return
+	}
+	self := m.c.Node.Self().Key
+	for _, r := range all {
+		m.put(self, r)
+	}
+}
+
+// put offers a record to the database.
+func (m *Manager) put(from key.Public, r report.Record) route.Verdict {
+	m.mu.Lock()
+	v := m.db.PutAged(m.now(), r.Raw, from, r.Age())
+	m.unsaved = m.unsaved || v.Flood()
+	m.mu.Unlock()
+	if v.Graph() {
+		m.markDirty()
+	}
+	if v.Outcome == route.Added {
+		m.c.Log.Info("node known", "key", v.Entry.Key, "name", v.Entry.Name)
+	}
+	return v
+}
+
+func (m *Manager) expire() {
+	m.mu.Lock()
+	gone := m.db.Expire(m.now())
+	for k := range m.seen {
+		if m.db.Get(k) == nil {
+			delete(m.seen, k)
+		}
+	}
+	m.unsaved = m.unsaved || len(gone) > 0
+	m.mu.Unlock()
+	for _, k := range gone {
+		m.c.Log.Info("node forgotten", "key", k)
+	}
+	if len(gone) > 0 {
+		m.markDirty()
+	}
+}
+
+// load reads the records of the last run. How old they are only their makers' clocks tell; without one they count as
+// half used up.
+func (m *Manager) load() error {
+	raws, err := m.c.Store.Records()
+	if err != nil {
+		return err
+	}
+	life := m.c.Life
+	if life <= 0 {
+		life = route.DefaultLife
+	}
+	for _, raw := range raws {
+		age := life / 2
+		if r, err := route.ParseRecord(raw, m.c.Node.Self().Network); err == nil && r.Made > 0 {
+			if a := time.Since(time.Unix(r.Made, 0)); a > 0 && a < life {
+				age = a
+			}
+		}
+		m.mu.Lock()
+		m.db.PutAged(m.now(), raw, key.Public{}, age)
+		m.mu.Unlock()
+	}
+	return nil
+}
+
+// save writes the records if they changed.
+func (m *Manager) save() {
+	m.mu.Lock()
+	unsaved := m.unsaved
+	m.unsaved = false
+	all := make(map[key.Public][]byte)
+	if unsaved {
+		for _, e := range m.db.Entries() {
+			all[e.Key] = e.Raw
+		}
+	}
+	m.mu.Unlock()
+	if !unsaved || m.c.Store == nil {
+		return
+	}
+	err := m.c.Store.Batch(func(tx *store.Tx) error {
+		tx.PutRecords(all)
+		return nil
+	})
+	if err != nil {
+		m.c.Log.Warn("records not saved", "err", err)
+		m.mu.Lock()
+		m.unsaved = true
+		m.mu.Unlock()
+	}
+}
+
+// FromApp makes a Node of the client of the node beside us.
+func FromApp(c *app.Client) Node { return appNode{c} }
+
+type appNode struct{ *app.Client }
+
+func (n appNode) AcceptStream(ctx context.Context, service string) (key.Public, io.ReadWriteCloser, error) {
+	in, err := n.Accept(ctx, service)
+	if err != nil {
+		return key.Public{}, nil, err
+	}
+	conn, err := in.Accept(nil)
+	return in.Peer, conn, err
+}
+
+func (n appNode) LocalRecords(ctx context.Context) ([]report.Record, error) {
+	var all []report.Record
+	err := n.Call(ctx, "node.records", nil, &all)
+	if errors.Is(err, signal.ErrUnknownMethod) {
+		return nil, nil
+	}
+	return all, err
+}
