@@ -1,0 +1,276 @@
+package proc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Child is a started or adopted process and its tree.
+type Child struct {
+	host  *Host
+	id    ID
+	mark  string
+	group string // cgroup folder, ""
+	p     *os.Process
+	pidfd *os.File // adopted
+
+	mu   sync.Mutex // guards the fields below
+	seen map[int]uint64
+	left bool // waited for
+}
+
+// Start starts a program in a session of its own. The files stay the caller's.
+func (h *Host) Start(s Spec) (*Child, error) {
+	attr := &os.ProcAttr{
+		Dir:   s.Dir,
+		Env:   append(s.Env[:len(s.Env):len(s.Env)], MarkVariable+"="+s.Mark),
+		Files: append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...),
+		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	c := &Child{host: h, mark: s.Mark, seen: map[int]uint64{}}
+	dir, f := h.cgroup(s.Mark)
+	if f != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(f.Fd())
+		c.group = dir
+		defer f.Close()
+	}
+	// Held over the start, so that Reap never takes a child for an orphan.
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p, err := os.StartProcess(s.Path, s.Args, attr)
+	if err != nil && f != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
+		// No clone3, or the folder may not be entered: without.
+		attr.Sys.UseCgroupFD = false
+		c.dropCgroup()
+		c.group = ""
+		p, err = os.StartProcess(s.Path, s.Args, attr)
+	}
+	if err != nil {
+		c.dropCgroup()
+		return nil, err
+	}
+	c.p = p
+	c.id.PID = p.Pid
+	if st, ok := readStat(p.Pid); ok {
+		c.id.Start = st.start
+	}
+	h.direct[p.Pid] = true
+	h.trees[c] = struct{}{}
+	return c, nil
+}
+
+// Adopt takes hold of a process that an earlier run started. It returns ErrGone when that one has ended; the Child is
+// valid all the same, for whatever is left of its tree.
+func (h *Host) Adopt(id ID, mark string) (*Child, error) {
+	c := &Child{host: h, id: id, mark: mark, seen: map[int]uint64{}}
+	if h.base != "" {
+		// An earlier run may have been started from another cgroup; then only the other marks hold.
+		if dir := filepath.Join(h.base, "viscript-"+mark); unix.Access(dir, unix.F_OK) == nil {
+			c.group = dir
+		}
+	}
+	h.mu.Lock()
+	h.trees[c] = struct{}{}
+	h.mu.Unlock()
+	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
+	if errors.Is(err, unix.EINVAL) {
+		fd, err = unix.PidfdOpen(id.PID, 0)
+	}
+	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENOSYS) {
+		return c, fmt.Errorf("adopt %d: %w", id.PID, err)
+	}
+	if err == nil {
+		c.pidfd = os.NewFile(uintptr(fd), "pidfd")
+	}
+	// Looked at with the descriptor open: now the number can't change hands between.
+	if st, ok := readStat(id.PID); !ok || st.start != id.Start || st.state == 'Z' {
+		if c.pidfd != nil {
+			c.pidfd.Close()
+			c.pidfd = nil
+		}
+		c.left = true
+		return c, ErrGone
+	}
+	return c, nil
+}
+
+// ID of the first process of the tree.
+func (c *Child) ID() ID { return c.id }
+
+// Wait waits for the first process, not for the rest of the tree. Call it once.
+func (c *Child) Wait(ctx context.Context) Exit {
+	defer func() {
+		c.mu.Lock()
+		c.left = true
+		c.mu.Unlock()
+	}()
+	if c.p == nil {
+		c.waitAdopted(ctx)
+		return Exit{Unknown: true}
+	}
+	st, err := c.p.Wait()
+	c.host.mu.Lock()
+	delete(c.host.direct, c.id.PID)
+	c.host.mu.Unlock()
+	if err != nil {
+		return Exit{Unknown: true}
+	}
+	ws := st.Sys().(syscall.WaitStatus)
+	if ws.Signaled() {
+		return Exit{Signal: strings.TrimPrefix(unix.SignalName(ws.Signal()), "SIG"), Core: ws.CoreDump()}
+	}
+	code := ws.ExitStatus()
+	return Exit{Code: &code}
+}
+
+// waitAdopted waits until the process is gone: by its descriptor, else (before Linux 5.3) by looking each second.
+func (c *Child) waitAdopted(ctx context.Context) {
+	if c.pidfd != nil {
+		defer c.pidfd.Close()
+		stop := context.AfterFunc(ctx, func() { c.pidfd.SetReadDeadline(time.Unix(1, 0)) })
+		defer stop()
+		if rc, err := c.pidfd.SyscallConn(); err == nil {
+			err = rc.Read(func(fd uintptr) bool {
+				p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+				n, _ := unix.Poll(p, 0)
+				return n > 0
+			})
+			if err == nil || ctx.Err() != nil {
+				return
+			}
+		}
+	}
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		if st, ok := readStat(c.id.PID); !ok || st.start != c.id.Start || st.state == 'Z' {
+			return
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Signal sends sig to the members of the tree, each checked to be the one that was seen.
+func (c *Child) Signal(sig syscall.Signal) {
+	for _, id := range c.Members(true) {
+		signalID(id, sig)
+	}
+}
+
+// SignalFirst sends sig to the first process alone.
+func (c *Child) SignalFirst(sig syscall.Signal) { signalID(c.id, sig) }
+
+func signalID(id ID, sig syscall.Signal) {
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	} else if errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if st, ok := readStat(id.PID); !ok || st.start != id.Start {
+		return
+	}
+	if err == nil && unix.PidfdSendSignal(fd, sig, nil, 0) == nil {
+		return
+	}
+	unix.Kill(id.PID, sig)
+}
+
+// Empty waits until nothing of the tree lives, or ctx ends; it reports whether that is so.
+func (c *Child) Empty(ctx context.Context) bool {
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for {
+		if len(c.Members(true)) == 0 {
+			return true
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// Kill ends everything in the tree and returns who survives: processes that hang in the kernel. It goes on until
+// nothing is found, since what is being killed may still fork.
+func (c *Child) Kill() []ID {
+	deadline := time.Now().Add(killLimit)
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for {
+		if c.group != "" {
+			os.WriteFile(filepath.Join(c.group, "cgroup.kill"), []byte("1"), 0)
+		}
+		members := c.Members(true)
+		if len(members) == 0 {
+			return nil
+		}
+		for _, id := range members { // first hold them all: a stopped process can't fork away
+			signalID(id, unix.SIGSTOP)
+		}
+		for _, id := range members {
+			signalID(id, unix.SIGKILL)
+		}
+		if time.Now().After(deadline) {
+			return c.Members(true)
+		}
+		<-t.C
+	}
+}
+
+// Release forgets the tree: nothing of it is left, or nobody cares any more.
+func (c *Child) Release() {
+	c.host.mu.Lock()
+	delete(c.host.trees, c)
+	c.host.mu.Unlock()
+	c.dropCgroup()
+}
+
+func (c *Child) dropCgroup() {
+	if c.group != "" {
+		removeGroups(c.group)
+	}
+}
+
+// removeGroups removes a cgroup folder and those below; their files are not real.
+func removeGroups(dir string) {
+	list, _ := os.ReadDir(dir)
+	for _, d := range list {
+		if d.IsDir() {
+			removeGroups(filepath.Join(dir, d.Name()))
+		}
+	}
+	os.Remove(dir)
+}
+
+// groupPIDs returns the processes of a cgroup folder and those below.
+func groupPIDs(dir string) (pids []int) {
+	b, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	for _, s := range strings.Fields(string(b)) {
+		if pid, err := strconv.Atoi(s); err == nil && pid > 0 {
+			pids = append(pids, pid)
+		}
+	}
+	list, _ := os.ReadDir(dir)
+	for _, d := range list {
+		if d.IsDir() {
+			pids = append(pids, groupPIDs(filepath.Join(dir, d.Name()))...)
+		}
+	}
+	return pids
+}

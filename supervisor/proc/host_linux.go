@@ -1,0 +1,183 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Host starts children of this process. Its methods may be called from any goroutine.
+type Host struct {
+	log     *slog.Logger
+	base    string // our own cgroup v2 folder, writable; "" without
+	self    int
+	reaping bool // orphans come to us
+
+	mu      sync.Mutex          // guards the fields below
+	direct  map[int]bool        // started here and not yet waited for
+	zombies map[int]time.Time   // orphans that ended, when first seen
+	trees   map[*Child]struct{} // to tell whose orphan it is
+}
+
+// NewHost looks at what this system offers. With subreaper (which belongs to the whole process, so only a main may ask
+// for it) orphans of the trees come to this process instead of init.
+func NewHost(log *slog.Logger, subreaper bool) *Host {
+	h := &Host{
+		log: log, self: os.Getpid(),
+		direct: map[int]bool{}, zombies: map[int]time.Time{}, trees: map[*Child]struct{}{},
+	}
+	if subreaper {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			log.Warn("orphans will not come to us", "err", err)
+		} else {
+			h.reaping = true
+		}
+	}
+	h.base = ownCgroup()
+	return h
+}
+
+// ownCgroup returns the cgroup v2 folder of this process if it may make children in it.
+func ownCgroup() string {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	path := ""
+	for line := range strings.Lines(string(b)) {
+		if rest, ok := strings.CutPrefix(line, "0::"); ok {
+			path = strings.TrimSpace(rest)
+		}
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if path == "" || err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		sep := strings.Index(line, " - cgroup2 ")
+		if sep < 0 || len(f) < 5 {
+			continue
+		}
+		root, at := f[3], f[4]
+		rel, ok := strings.CutPrefix(path, strings.TrimSuffix(root, "/"))
+		if !ok {
+			continue
+		}
+		dir := filepath.Join(at, rel)
+		if unix.Access(dir, unix.W_OK) != nil || unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil {
+			return ""
+		}
+		return dir
+	}
+	return ""
+}
+
+// Reaping says whether orphans come to this process: then Reap has to be called on SIGCHLD.
+func (h *Host) Reaping() bool { return h.reaping }
+
+// Reap waits for orphans that came to this process and have ended, each by its number. Those of a tree at once;
+// others, which may be children that another part of this process is about to wait for, when they are still there
+// after a few seconds. It reports whether some were left for later.
+func (h *Host) Reap() (later bool) {
+	if !h.reaping {
+		return false
+	}
+	all := scan()
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for pid := range h.zombies {
+		if p, ok := all[pid]; !ok || p.state != 'Z' {
+			delete(h.zombies, pid)
+		}
+	}
+	for pid, p := range all {
+		if p.state != 'Z' || p.ppid != h.self || h.direct[pid] {
+			continue
+		}
+		since, seen := h.zombies[pid]
+		if !seen {
+			h.zombies[pid] = now
+		}
+		if !h.ofTreeLocked(p) && (!seen || now.Sub(since) < 3*time.Second) {
+			later = true
+			continue
+		}
+		var ws unix.WaitStatus
+		unix.Wait4(pid, &ws, unix.WNOHANG, nil)
+		delete(h.zombies, pid)
+	}
+	return later
+}
+
+func (h *Host) ofTreeLocked(p stat) bool {
+	for c := range h.trees {
+		if p.session == c.id.PID || p.pgrp == c.id.PID || c.hasSeen(p.pid, p.start) {
+			return true
+		}
+	}
+	return false
+}
+
+// BootID tells this boot from others: a pid and start time mean nothing after a reboot.
+func BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// cgroup makes the folder of one launch; "" without cgroups.
+func (h *Host) cgroup(mark string) (string, *os.File) {
+	if h.base == "" {
+		return "", nil
+	}
+	dir := filepath.Join(h.base, "viscript-"+mark)
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", nil
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		os.Remove(dir)
+		return "", nil
+	}
+	return dir, f
+}
+
+// Pipe makes a pipe for the output of a child: the child gets w, which also reads, so that it lives on when the
+// reader is gone; path finds it again (Reopen).
+func Pipe(path string) (r, w *os.File, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, nil, err
+	}
+	os.Remove(path)
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		return nil, nil, fmt.Errorf("make pipe %s: %w", path, err)
+	}
+	// Not os.OpenFile: the child must not get a non-blocking standard output.
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open pipe %s: %w", path, err)
+	}
+	w = os.NewFile(uintptr(fd), path)
+	if r, err = Reopen(path); err != nil {
+		w.Close()
+		return nil, nil, err
+	}
+	return r, w, nil
+}
+
+// Reopen opens the reading end of a Pipe again.
+func Reopen(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+}

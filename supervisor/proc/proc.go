@@ -1,0 +1,69 @@
+// Package proc starts child processes and keeps hold of everything that comes from them: the tree of an app. It finds
+// the members of a tree, signals them, ends them, and counts what they use.
+//
+// It does not decide when to start or stop (supervisor does) and reads no configuration. Rules: children are waited
+// for by their number, never with wait4(-1), which would steal the children of other applets in this process; a number
+// alone names nobody, so every process is (pid, start time); a process belongs to a tree by any of: cgroup, descent,
+// session, process group, having been seen in it before, or the launch mark in its environment. On systems other than
+// Linux only the child itself and its process group are known.
+package proc
+
+import (
+	"os"
+	"time"
+)
+
+// MarkVariable is the environment variable that marks what comes from a launch, for those who escape descent, session
+// and group at once where there is no cgroup.
+const MarkVariable = "VISCRIPT_LAUNCH"
+
+// killLimit bounds how long Kill tries: what is left then hangs in the kernel.
+const killLimit = 5 * time.Second
+
+// scanEvery is how often a tree that is asked to end is looked at.
+const scanEvery = 20 * time.Millisecond
+
+// Spec is a program to start.
+type Spec struct {
+	Path   string   // the program
+	Args   []string // with argv[0]
+	Env    []string
+	Dir    string
+	Stdin  *os.File
+	Stdout *os.File
+	Stderr *os.File
+	Extra  []*os.File // from descriptor 3 on
+	Mark   string     // unique to the launch; added to Env as MarkVariable
+}
+
+// Exit is how a process ended.
+type Exit struct {
+	Code   *int   // nil: ended by a signal, or unknown
+	Signal string // "KILL", …
+	Core   bool
+	// Unknown: not our child (adopted), so nobody told.
+	Unknown bool
+}
+
+// OK reports a clean end.
+func (e Exit) OK() bool { return e.Code != nil && *e.Code == 0 }
+
+// Usage is what a tree uses at one moment. A nil field is unknown here.
+type Usage struct {
+	Processes int
+	Threads   int
+	CPUUser   time.Duration
+	CPUSys    time.Duration
+	RSS       *uint64
+	PSS       *uint64
+	FDs       *int
+	IORead    *uint64
+	IOWrite   *uint64
+	Source    string // where CPU and memory come from: "proc" or "cgroup2+proc"
+}
+
+// ID names a process for ever: the number and, in clock ticks since boot, when it started.
+type ID struct {
+	PID   int    `json:"pid"`
+	Start uint64 `json:"start"`
+}
