@@ -142,12 +142,13 @@ func (r *Ring) sending(now time.Duration) *held {
 }
 
 // beats says that h is to be used instead of o, which stands before it in the ring or is nil. Two rekeys that
-// crossed are proven in different order at the two ends; there the larger hash decides.
+// crossed (bound to one handshake, at the same time) are proven in different order at the two ends; there the
+// larger hash decides.
 func (h *held) beats(o *held) bool {
 	if o == nil {
 		return true
 	}
-	if h.chained && o.chained && h.installed-o.installed <= concurrent {
+	if h.chained && o.chained && h.Bind == o.Bind && h.installed-o.installed <= concurrent {
 		return bytes.Compare(h.Hash[:], o.Hash[:]) > 0
 	}
 	return h.proven >= o.proven
