@@ -1,0 +1,329 @@
+package link
+
+import (
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/session"
+	"skywire/mesh/wire"
+)
+
+// Datagram takes every datagram that is not a labelled data frame: handshakes, cookies, hints and LINK frames.
+// b is valid during the call.
+func (s *Links) Datagram(now time.Duration, from forward.Endpoint, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+	switch b[0] {
+	case wire.TypeInit:
+		s.receiveInit(now, from, b)
+	case wire.TypeResp:
+		s.receiveResp(now, from, b)
+	case wire.TypeCookie:
+		s.receiveCookie(now, b)
+	case wire.TypeWho:
+		s.receiveWho(now, from, b)
+	case wire.TypeIsMe:
+		s.receiveIsMe(now, from, b)
+	case wire.TypeHint:
+		s.receiveHint(now, from, b)
+	case wire.TypeLink:
+		s.receiveLink(now, from, b)
+	default:
+		s.drops.Malformed++
+	}
+}
+
+// initiate sends a fresh INIT to the next candidate address and arms the retry.
+func (s *Links) initiate(now time.Duration, l *Link) {
+	ep := l.nextEndpoint()
+	if !ep.Addr.IsValid() {
+		l.hsAt = 0
+		return
+	}
+	hs, noise, err := session.Initiate(s.sessionConfig(nil), l.peer, s.payload(l))
+	if err != nil {
+		s.cfg.Log.Warn("handshake not begun", "peer", l.peer.Short(), "err", err)
+		return
+	}
+	l.hs = hs
+	s.host.Transmit(ep, l.jar.Init(now, l.label, noise))
+	pause := s.timers.RetryMin
+	for range min(l.hsTries, 16) {
+		pause = min(pause*3/2, s.timers.RetryMax)
+	}
+	l.hsTries++
+	l.hsAt = now + pause + time.Duration(s.cfg.Rand.Int64N(int64(pause)/4+1))
+}
+
+// nextEndpoint returns the address for the next INIT: where the link last was first, then each known address in turn.
+func (l *Link) nextEndpoint() forward.Endpoint {
+	n := len(l.addrs)
+	if l.endpoint.Addr.IsValid() && (n == 0 || l.hsTries%2 == 0) {
+		return l.endpoint
+	}
+	if n == 0 {
+		return forward.Endpoint{}
+	}
+	l.nextAddr = (l.nextAddr + 1) % n
+	return l.addrs[l.nextAddr]
+}
+
+func (s *Links) sessionConfig(bind []byte) session.Config {
+	c := s.cfg.Session
+	c.Identity, c.Network, c.Purpose, c.Bind = s.cfg.Identity, s.cfg.Network, session.Link, bind
+	return c
+}
+
+// payload is what our side of a handshake says; l may be nil for a peer that has no link yet.
+func (s *Links) payload(l *Link) wire.Payload {
+	p := wire.Payload{Ports: 1, Key: 1, MTU: uint16(s.cfg.MTU), Boot: s.cfg.Boot}
+	if l != nil {
+		p.Key = l.ring.NewRecvID()
+	}
+	return p
+}
+
+// receiveInit answers a handshake. Until a frame was opened under its key it is an entry in the gate's bounded table:
+// no link is made and none is changed by what may be a replay.
+func (s *Links) receiveInit(now time.Duration, from forward.Endpoint, b []byte) {
+	reply, _, err := s.gate.Respond(now, from.Addr, false, s.sessionConfig(nil), b, func(peer key.Public, _ wire.Payload) (wire.Payload, uint32, error) {
+		if err := s.host.Admit(peer); err != nil {
+			return wire.Payload{}, 0, err
+		}
+		l := s.byPeer[peer]
+		if l == nil && len(s.byPeer) >= MaxLinks {
+			s.drops.Limit++
+			return wire.Payload{}, 0, ErrTooManyLinks
+		}
+		return s.payload(l), s.freeLabel(), nil
+	})
+	if len(reply) > 0 {
+		s.host.Transmit(from, reply)
+	}
+	if err != nil {
+		s.drops.Handshake++
+		s.cfg.Log.Debug("handshake refused", "from", from.Addr, "err", err)
+	}
+}
+
+// confirm makes a pending handshake the key of its link: a LINK frame with a good hop tag came on its label.
+func (s *Links) confirm(now time.Duration, from forward.Endpoint, p *session.Pending, h wire.Header, b []byte) *Link {
+	keys := p.Keys
+	if h.Key != keys.RecvID || keys.HopRecv.Tag(b[:wire.TaggedLen], len(b)) != h.Tag {
+		return nil
+	}
+	l := s.byPeer[keys.Peer]
+	if l == nil {
+		var err error
+		if l, err = s.add(keys.Peer); err != nil {
+			s.cfg.Log.Warn("link refused", "peer", keys.Peer.Short(), "err", err)
+			return nil
+		}
+	}
+	s.gate.Confirm(p.Label)
+	s.relabel(now, l, p.Label)
+	l.theirLabel = p.Theirs
+	if l.state != Up {
+		l.endpoint = from
+	}
+	s.install(now, l, keys)
+	return l
+}
+
+// relabel gives a link a new label of ours; frames under way on the old one are taken for a while.
+func (s *Links) relabel(now time.Duration, l *Link, label uint32) {
+	l.oldLabels = append(l.oldLabels, oldLabel{l.label, now + session.HopOverlap})
+	if len(l.oldLabels) > 8 {
+		delete(s.byLabel, l.oldLabels[0].label)
+		l.oldLabels = l.oldLabels[1:]
+	}
+	l.label = label
+	s.byLabel[label] = l
+}
+
+// oldLabel is a label of ours that a link had before.
+type oldLabel struct {
+	label uint32
+	until time.Duration
+}
+
+func (s *Links) dropLabels(now time.Duration, l *Link) {
+	for len(l.oldLabels) > 0 && now >= l.oldLabels[0].until {
+		if l.oldLabels[0].label != l.label {
+			delete(s.byLabel, l.oldLabels[0].label)
+		}
+		l.oldLabels = l.oldLabels[1:]
+	}
+}
+
+func (s *Links) freeLabel() uint32 {
+	for {
+		label := s.cfg.Rand.Uint32()
+		if label != 0 && s.byLabel[label] == nil && s.gate.Pending(label) == nil {
+			return label
+		}
+	}
+}
+
+// receiveResp ends a handshake that we began. The keys are proven: the peer could only make message 2 with them.
+func (s *Links) receiveResp(now time.Duration, from forward.Endpoint, b []byte) {
+	f, err := wire.ParseResp(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	l := s.byLabel[f.Yours]
+	if l == nil || l.hs == nil {
+		s.drops.NoLabel++
+		return
+	}
+	if _, err := l.jar.Resp(b); err != nil {
+		s.drops.BadTag++
+		return
+	}
+	keys, err := l.hs.Finish(f.Noise[:])
+	if err != nil {
+		// A forged answer does not kill the handshake: it goes on waiting, or begins anew with the next retry.
+		s.drops.Handshake++
+		return
+	}
+	l.hs, l.hsAt, l.hsTries = nil, 0, 0
+	s.install(now, l, keys)
+	l.theirLabel = f.Label
+	l.endpoint = from
+	s.proven(now, l, keys)
+	s.sendFrame(now, l, l.endpoint, wire.Keep{})
+}
+
+// proven is called when a key is known to work: the link is up under it.
+func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
+	restarted := l.boot != 0 && l.boot != keys.Theirs.Boot
+	was := l.state
+	again := l.boot != keys.Theirs.Boot
+	l.boot = keys.Theirs.Boot
+	l.lastRx = now
+	l.hsAt, l.hs, l.hsTries = 0, nil, 0
+	l.ping.reset(now)
+	l.mtu.begin(now, min(int(keys.Theirs.MTU), s.cfg.MTU))
+	l.state = Up
+	l.addAddr(l.endpoint)
+	s.host.Changed(now, l)
+	if was != Up || again {
+		l.upSince = now
+		s.host.Up(now, l, restarted)
+	}
+	s.probeMTU(now, l)
+}
+
+func (s *Links) receiveCookie(now time.Duration, b []byte) {
+	f, err := wire.ParseCookie(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	l := s.byLabel[f.Yours]
+	if l == nil || l.hs == nil {
+		s.drops.NoLabel++
+		return
+	}
+	if err := l.jar.Cookie(now, b); err != nil {
+		s.drops.BadTag++
+		return
+	}
+	// A cookie is only good with a fresh INIT; do not wait out the whole retry pause.
+	l.hsAt = min(l.hsAt, now+s.timers.RetryMin/5)
+}
+
+// whoQuestion is an address whose key we asked for.
+type whoQuestion struct {
+	random     [8]byte
+	at         time.Duration
+	tries      int
+	persistent bool
+	learnt     func(now time.Duration, peer key.Public)
+}
+
+// DialAddr wants a link with whoever is at ep: it asks for the key first (only nodes run open answer), then dials.
+// learnt is called once with the key, so that the caller can pin it.
+func (s *Links) DialAddr(now time.Duration, ep forward.Endpoint, persistent bool, learnt func(time.Duration, key.Public)) {
+	if s.asking[ep] != nil || len(s.asking) >= MaxLinks {
+		return
+	}
+	q := &whoQuestion{persistent: persistent, learnt: learnt, at: now}
+	for i := range q.random {
+		q.random[i] = byte(s.cfg.Rand.Uint32())
+	}
+	s.asking[ep] = q
+	s.ask(now, ep, q)
+}
+
+func (s *Links) ask(now time.Duration, ep forward.Endpoint, q *whoQuestion) {
+	s.buf = wire.Who{Random: q.random}.Append(s.buf[:0])
+	s.host.Transmit(ep, s.buf)
+	q.at = now + min(s.timers.RetryMin<<min(q.tries, 5), s.timers.RetryMax)
+	q.tries++
+}
+
+func (s *Links) receiveWho(now time.Duration, from forward.Endpoint, b []byte) {
+	if reply := s.gate.Who(now, b); reply != nil {
+		s.host.Transmit(from, reply)
+		return
+	}
+	s.drops.Refused++
+}
+
+func (s *Links) receiveIsMe(now time.Duration, from forward.Endpoint, b []byte) {
+	f, err := wire.ParseIsMe(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	q := s.asking[from]
+	if q == nil || q.random != f.Random || f.Network != s.cfg.Network {
+		s.drops.Refused++
+		return
+	}
+	delete(s.asking, from)
+	if q.learnt != nil {
+		q.learnt(now, f.Key)
+	}
+	if _, err := s.Dial(now, f.Key, []forward.Endpoint{from}, q.persistent); err != nil {
+		s.cfg.Log.Warn("link refused", "peer", f.Key.Short(), "err", err)
+	}
+}
+
+// Unplaced answers a frame whose label or tag could not be placed with a HINT: the neighbour that really sent it finds
+// out that we restarted. Ten a second at most.
+func (s *Links) Unplaced(now time.Duration, from forward.Endpoint, header []byte) {
+	if hint := s.gate.Hint(now, header); hint != nil {
+		s.host.Transmit(from, hint)
+	}
+}
+
+func (s *Links) receiveHint(now time.Duration, from forward.Endpoint, b []byte) {
+	f, err := wire.ParseHint(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	h, err := wire.ParseHeader(append(s.plain[:0], append(f.Echo[:], make([]byte, 8)...)...))
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	for _, l := range s.order {
+		if l.state != Up || l.endpoint != from || l.hs != nil || now-l.hsHint < s.timers.HintEvery && l.hsHint != 0 {
+			continue
+		}
+		ours := h.Type == wire.TypeLink && h.Label == l.theirLabel && h.Counter < l.counter && h.Counter+1024 >= l.counter
+		if ours || h.Type != wire.TypeLink && s.host.Sent(l, h) {
+			l.hsHint = now
+			l.hsTries = 0
+			s.initiate(now, l)
+			return
+		}
+	}
+	s.drops.Refused++
+}

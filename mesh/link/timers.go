@@ -1,0 +1,337 @@
+package link
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/session"
+	"skywire/mesh/wire"
+)
+
+// Tick does what is due and returns when it wants to be called again.
+func (s *Links) Tick(now time.Duration) time.Duration {
+	next := now + time.Second
+	for _, l := range slices.Clone(s.order) {
+		next = min(next, s.tickLink(now, l))
+	}
+	for ep, q := range s.asking {
+		if now >= q.at {
+			if q.tries > 8 && !q.persistent {
+				delete(s.asking, ep)
+				continue
+			}
+			s.ask(now, ep, q)
+		}
+		next = min(next, q.at)
+	}
+	return next
+}
+
+func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
+	next := now + time.Second
+	s.dropLabels(now, l)
+	if len(l.ring.Expire(now)) > 0 {
+		s.dropWindows(l)
+		s.host.Changed(now, l)
+	}
+	if l.hsAt != 0 {
+		if now >= l.hsAt {
+			if s.giveUp(l) {
+				s.Remove(now, l)
+				return next
+			}
+			s.initiate(now, l)
+		}
+		if l.hsAt != 0 {
+			next = min(next, l.hsAt)
+		}
+	}
+	if l.state != Up {
+		if l.hsAt == 0 && l.hs == nil && l.persistent {
+			l.hsTries, l.hsAt = 0, now
+			next = now
+		}
+		if !l.persistent && l.hsAt == 0 {
+			s.Remove(now, l)
+		}
+		return next
+	}
+	next = min(next, s.tickPing(now, l))
+	next = min(next, s.tickRekey(now, l))
+	next = min(next, s.tickMTU(now, l))
+	return min(next, s.tickMove(now, l))
+}
+
+// giveUp tells when a link that nobody holds on to was dialled in vain often enough.
+func (s *Links) giveUp(l *Link) bool { return !l.persistent && l.state != Up && l.hsTries > 12 }
+
+// down takes a link out of service and, where it is wanted, dials again at once.
+func (s *Links) down(now time.Duration, l *Link, reason string) {
+	if l.state != Up {
+		return
+	}
+	l.state = Dialing
+	l.hs, l.hsTries, l.hsAt = nil, 0, now
+	l.move = mover{}
+	s.host.Down(now, l, reason)
+}
+
+// pinger measures a link and notices when it is dead.
+type pinger struct {
+	id       uint32
+	sent     time.Duration // of the ping that is out; 0 if none
+	last     time.Duration // when the last ping was answered or begun
+	lost     int           // unanswered in a row
+	srtt     time.Duration
+	jitter   time.Duration
+	loss     float64
+	observed netip.AddrPort
+}
+
+func (p *pinger) reset(now time.Duration) { p.sent, p.lost, p.last = 0, 0, now-time.Hour }
+
+func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
+	p := &l.ping
+	if p.sent != 0 {
+		due := p.sent + max(s.timers.PingLost, 3*p.srtt)
+		if now < due {
+			return due
+		}
+		p.lost++
+		p.loss += (1 - p.loss) / 32
+		if p.lost >= s.timers.LostPings {
+			s.down(now, l, "pings unanswered")
+			return now
+		}
+		s.sendPing(now, l)
+		return p.sent + max(s.timers.PingLost, 3*p.srtt)
+	}
+	rx, tx := s.host.Traffic(l)
+	rx = max(rx, l.lastRx)
+	every := s.timers.PingIdle
+	if now-max(rx, tx) < 2*s.timers.PingBusy {
+		every = s.timers.PingBusy
+	}
+	if tx > rx+s.timers.PingLost { // we send, nothing comes back: ask now
+		every = 0
+	}
+	if due := p.last + every; now < due {
+		return min(due, now+s.timers.PingBusy)
+	}
+	s.sendPing(now, l)
+	return now + s.timers.PingLost
+}
+
+func (s *Links) sendPing(now time.Duration, l *Link) {
+	p := &l.ping
+	p.id++
+	p.sent, p.last = now, now
+	s.sendFrame(now, l, l.endpoint, wire.Ping{ID: p.id, Time: uint64(now)})
+}
+
+func (s *Links) receivePing(now time.Duration, l *Link, from forward.Endpoint, b []byte) {
+	p, err := wire.ParsePing(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	// The answer goes where the ping came from: a neighbour that moved learns its new address at once.
+	s.sendFrame(now, l, from, wire.Pong{ID: p.ID, Time: p.Time, Observed: from.Addr})
+}
+
+func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
+	f, err := wire.ParsePong(b)
+	if err != nil {
+		s.drops.Malformed++
+		return
+	}
+	if l.mtu.answered(f.ID) {
+		return
+	}
+	p := &l.ping
+	rtt := now - time.Duration(f.Time)
+	if f.ID > p.id || f.ID+16 < p.id || rtt < 0 || rtt > time.Minute {
+		return
+	}
+	if p.srtt == 0 {
+		p.srtt, p.jitter = rtt, rtt/2
+	} else {
+		p.jitter += ((rtt - p.srtt).Abs() - p.jitter) / 4
+		p.srtt += (rtt - p.srtt) / 8
+	}
+	p.loss -= p.loss / 32
+	p.sent, p.lost = 0, 0
+	p.observed = f.Observed
+}
+
+// mover holds the challenge to an address that the neighbour seems to have moved to.
+type mover struct {
+	to    forward.Endpoint
+	nonce [8]byte
+	at    time.Duration
+	tries int
+}
+
+// challenge asks an unfamiliar address to prove that the neighbour is really there.
+func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint) {
+	m := &l.move
+	if m.tries > 0 && m.to == to && now < m.at {
+		return
+	}
+	if m.to != to {
+		*m = mover{to: to}
+		for i := range m.nonce {
+			m.nonce[i] = byte(s.cfg.Rand.Uint32())
+		}
+	}
+	m.tries++
+	m.at = now + s.timers.RetryMin
+	s.sendFrame(now, l, to, wire.Challenge{Random: m.nonce})
+}
+
+func (s *Links) tickMove(now time.Duration, l *Link) time.Duration {
+	m := &l.move
+	if m.tries == 0 {
+		return now + time.Second
+	}
+	if now < m.at {
+		return m.at
+	}
+	if m.tries >= 5 {
+		*m = mover{}
+		return now + time.Second
+	}
+	s.challenge(now, l, m.to)
+	return m.at
+}
+
+func (s *Links) receiveResponse(now time.Duration, l *Link, from forward.Endpoint, b []byte) {
+	m := &l.move
+	f, err := wire.ParseResponse(b)
+	if m.tries == 0 || err != nil || from != m.to || f.Random != m.nonce {
+		s.drops.Refused++
+		return
+	}
+	s.cfg.Log.Info("neighbour moved", "peer", l.peer.Short(), "from", l.endpoint.Addr, "to", from.Addr)
+	l.endpoint = from
+	*m = mover{}
+	l.mtu.begin(now, l.mtu.limit)
+	s.host.Changed(now, l)
+	s.probeMTU(now, l)
+}
+
+func (s *Links) tickRekey(now time.Duration, l *Link) time.Duration {
+	if l.rekey != nil && now < l.rekeyAt {
+		return l.rekeyAt
+	}
+	if !l.ring.RekeyDue(now) {
+		l.rekey, l.rekeyN = nil, 0
+		return now + time.Second
+	}
+	if l.rekeyN >= 8 { // the sealed way does not work: a full handshake does
+		l.rekey, l.rekeyN = nil, 0
+		l.hsTries = 0
+		s.initiate(now, l)
+		return now + s.timers.RetryMax
+	}
+	cur := l.ring.Sending(now)
+	if cur == nil {
+		s.down(now, l, "keys too old")
+		return now
+	}
+	hs, noise, err := session.Initiate(s.sessionConfig(cur.Hash[:]), l.peer, s.payload(l))
+	if err != nil {
+		return now + s.timers.RetryMax
+	}
+	l.rekey = hs
+	l.rekeyN++
+	l.rekeyAt = now + max(s.timers.RetryMin<<min(l.rekeyN-1, 4), 3*l.ping.srtt)
+	s.sendFrame(now, l, l.endpoint, wire.Rekey1{Noise: [wire.Noise1Len]byte(noise)})
+	return l.rekeyAt
+}
+
+// startMTU is what a link carries before its size was probed: IPv6's least, less IPv6 and UDP headers.
+const startMTU = 1232
+
+// probeSizes are the datagram sizes tried on a new link or address, largest first: Ethernet with IPv4 and IPv6 outside,
+// PPPoE, common tunnels, and what is left on underlays down to 576 bytes.
+var probeSizes = [...]int{8932, 1472, 1452, 1444, 1424, 1412, 1392, 1372, 1352, 1312, 1280, 1232, 1112, 952, 752, 548}
+
+// mtuProbe finds the largest datagram that reaches the neighbour and is answered.
+type mtuProbe struct {
+	size  int // in force
+	limit int
+	first uint32 // ping ids of the probes out: first+i belongs to probeSizes[i]
+	best  int
+	until time.Duration
+	again int
+}
+
+const mtuIDs = 1 << 31 // ids of probes have the top bit set
+
+func (m *mtuProbe) begin(now time.Duration, limit int) {
+	m.limit, m.best, m.again = limit, 0, 3
+	m.size = min(m.size, limit)
+	m.until = now
+}
+
+// answered takes the answer to a size probe; false if the ping was an ordinary one.
+func (m *mtuProbe) answered(id uint32) bool {
+	if id < mtuIDs {
+		return false
+	}
+	if i := int(id - mtuIDs - m.first); i >= 0 && i < len(probeSizes) {
+		m.best = max(m.best, probeSizes[i])
+	}
+	return true
+}
+
+func (s *Links) probeMTU(now time.Duration, l *Link) {
+	m := &l.mtu
+	m.first = (m.first + 64) % (1 << 20)
+	m.until = now + s.timers.MTUSettled
+	m.again--
+	for i, size := range probeSizes {
+		if size > m.limit {
+			continue
+		}
+		s.plain = wire.AppendMessage(s.plain[:0], wire.Ping{ID: mtuIDs + m.first + uint32(i), Time: uint64(now)})
+		s.plain = wire.AppendMessage(s.plain, padding(size-wire.LinkOverhead-len(s.plain)-wire.MessageHead))
+		_ = s.seal(now, l, l.endpoint) // a size the socket refuses is a size that does not pass
+	}
+}
+
+// padding fills a frame: a message of a type that receivers skip.
+type padding int
+
+func (padding) Type() uint8 { return 0 }
+
+func (p padding) Append(dst []byte) []byte { return append(dst, make([]byte, max(int(p), 0))...) }
+
+func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {
+	m := &l.mtu
+	if m.until == 0 {
+		return now + time.Second
+	}
+	if m.best == m.limit {
+		m.until = now
+	}
+	if now < m.until {
+		return m.until
+	}
+	m.until = 0
+	if m.best == 0 {
+		if m.again > 0 {
+			s.probeMTU(now, l)
+			return m.until
+		}
+		m.best = probeSizes[len(probeSizes)-1]
+	}
+	if m.best != m.size {
+		m.size = m.best
+		s.host.Changed(now, l)
+	}
+	return now + time.Second
+}

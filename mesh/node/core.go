@@ -1,0 +1,399 @@
+// Package node assembles identity, links, sessions, paths, records and the data plane into a running node.
+//
+// Core is the node's control as a pure state machine: datagrams, packets without a route, control frames and time go in;
+// datagrams and changes of the data plane come out. It opens no socket, reads no clock and starts no goroutine, so that
+// mesh/meshtest runs thousands of them on virtual time. Node is the thin, impure part: sockets, event loop, store, API.
+//
+// Rules: one goroutine, the owner, calls every method of Core. The data plane is changed by the owner only and read by
+// the loops without a lock. A relay takes rules from signed setups only; a manager proposes, the source decides. Every
+// table that peers can fill is bounded by a constant below.
+package node
+
+import (
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/netip"
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/link"
+	"skywire/mesh/route"
+	"skywire/mesh/session"
+	"skywire/mesh/wire"
+)
+
+// Limits of what others can make a node hold.
+const (
+	maxRelays       = 4096 // rules of other nodes' paths; each costs two label blocks
+	maxSessions     = 1024
+	maxPathsPerPeer = 6    // paths that one peer may end here
+	maxSources      = 4096 // sources of setups whose numbers are remembered
+	maxWaiting      = 32   // packets held per peer until its session stands
+	setupsPerSecond = 20   // per neighbour
+	badSignatures   = 3    // of setups per neighbour and minute, then its setups are refused for a minute
+	quotaShare      = 4    // a neighbour may hold 1/quotaShare of the relay rules
+)
+
+// Times of paths and sessions.
+const (
+	tickEvery     = 50 * time.Millisecond
+	setupRetry    = 200 * time.Millisecond // doubling, setupTries times
+	setupTries    = 4
+	probeRetry    = 150 * time.Millisecond // of a sealed probe, or 3 RTT
+	reportEvery   = 50 * time.Millisecond
+	standbyKeep   = 20 * time.Second
+	pathIdle      = 60 * time.Second // a rule without a frame goes
+	sessionIdle   = 3 * time.Minute  // without data its paths are let go
+	replanEvery   = 5 * time.Second
+	replanSoon    = 250 * time.Millisecond
+	failedPause   = 5 * time.Second // a failed path is not tried again before
+	restoredStale = 60 * time.Second
+	relayDownKeep = 60 * time.Second
+	lanesPerPath  = 2 // one for packets, the last one for streams
+	ttlStart      = 32
+)
+
+// Outside is what Core needs of the world.
+type Outside interface {
+	// Transmit sends one datagram now; b is not kept.
+	Transmit(to forward.Endpoint, b []byte)
+	// Pinned is told the key learnt of an address that was given without one.
+	Pinned(addr forward.Endpoint, peer key.Public)
+	// RecordsChanged is called when a record came or went, or the own one was signed anew.
+	RecordsChanged()
+}
+
+// CoreConfig is what a Core is made of.
+type CoreConfig struct {
+	Identity   *key.Private
+	Network    key.NetworkID
+	Name       string
+	Version    string
+	Boot       uint64 // random per start
+	Sequence   uint64 // setups and the own record count up from here, never below what an earlier start used
+	Open       bool   // anyone may link
+	Allow      []key.Public
+	MTU        int
+	Slots      int
+	Rand       *rand.Rand
+	Wall       func() time.Time // for people only
+	Timers     link.Timers
+	Session    session.Config // test knobs
+	Rekey      time.Duration  // of sessions; 0: 120 s
+	StoreAfter time.Duration  // age from which relay rules are worth storing; 0: 60 s
+	Log        *slog.Logger
+}
+
+// Core is the control of a node.
+type Core struct {
+	cfg    CoreConfig
+	self   key.Public
+	addr   netip.Addr
+	log    *slog.Logger
+	out    Outside
+	links  *link.Links
+	plane  *forward.Plane
+	worker *forward.Worker // of the owner's goroutine
+	db     *route.DB
+
+	allow    map[key.Public]bool
+	sessions map[key.Public]*peerSession
+	byAddr   map[netip.Addr]key.Public // every key known, by its mesh address
+	byPath   map[*forward.Path]*path
+	paths    map[wire.PathID]*path
+	relays   map[wire.PathID]*relay
+	sources  map[key.Public]*setupNumbers
+	now      time.Duration // of the event in hand
+	number   uint64        // of the last setup
+	seq      uint64        // of the last path or rule
+	ctl      []byte        // scratch of control messages
+	graph    *route.Graph
+
+	listen   []string
+	services []route.Service
+	policy   Policy
+	routesAt bool // the route table has to be rebuilt
+
+	nextRecord  time.Duration
+	nextDigest  time.Duration
+	nextAged    time.Duration
+	request     uint32 // of messages that are answered by number
+	nextExpire  time.Duration
+	nextSession time.Duration
+	drops       coreDrops
+	proposals   map[key.Public][][]key.Public
+	echoes      map[uint64]echo
+	echoID      uint64
+}
+
+// coreDrops counts what control refused.
+type coreDrops struct {
+	malformed, refusedSetups, replayedSetups, badSignatures, limit, unrouted uint64
+}
+
+// NewCore returns a Core that knows nobody yet. tx is what the plane's workers send through.
+func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (*Core, error) {
+	if c.Identity == nil || c.Rand == nil {
+		return nil, fmt.Errorf("node: identity and random source are needed")
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Wall == nil {
+		c.Wall = time.Now
+	}
+	if c.StoreAfter == 0 {
+		c.StoreAfter = time.Minute
+	}
+	if c.Rekey == 0 {
+		c.Rekey = 120 * time.Second
+	}
+	n := &Core{
+		cfg: c, self: c.Identity.Public(), log: c.Log, out: out,
+		allow:    map[key.Public]bool{},
+		sessions: map[key.Public]*peerSession{}, byAddr: map[netip.Addr]key.Public{},
+		byPath: map[*forward.Path]*path{}, paths: map[wire.PathID]*path{}, relays: map[wire.PathID]*relay{},
+		sources: map[key.Public]*setupNumbers{}, number: c.Sequence,
+		proposals: map[key.Public][][]key.Public{}, echoes: map[uint64]echo{},
+	}
+	n.addr = c.Network.Address(n.self)
+	for _, k := range c.Allow {
+		n.allow[k] = true
+	}
+	n.plane = forward.New(forward.Config{Network: c.Network, Self: n.self, Slots: c.Slots, Generation: c.Rand.Uint32()}, up)
+	n.worker = n.plane.NewWorker(tx)
+	n.db = route.NewDB(route.DBConfig{Network: c.Network, Self: n.self, Boot: c.Boot, Number: c.Sequence, Member: n.member})
+	n.byAddr[n.addr] = n.self
+	var err error
+	n.links, err = link.New(link.Config{
+		Identity: c.Identity, Network: c.Network, Boot: c.Boot, MTU: c.MTU, Open: c.Open, Rand: c.Rand,
+		Timers: c.Timers, Session: c.Session, Log: c.Log,
+	}, (*host)(n))
+	return n, err
+}
+
+// Plane returns the data plane, for the event loop.
+func (n *Core) Plane() *forward.Plane { return n.plane }
+
+// Address returns the node's mesh address.
+func (n *Core) Address() netip.Addr { return n.addr }
+
+// Number returns the highest setup and record number used; a later start must begin above it.
+func (n *Core) Number() uint64 { return max(n.number, n.db.Number()) }
+
+func (n *Core) member(k key.Public) bool { return !n.cfg.Open && n.allow[k] }
+
+// admit says whether a proven key may link or have a session with us.
+func (n *Core) admit(k key.Public) error {
+	if n.cfg.Open || n.allow[k] {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrNotAdmitted, k.Short())
+}
+
+// Allow admits a key to a static mesh.
+func (n *Core) Allow(k key.Public) { n.allow[k] = true }
+
+// Datagram takes a datagram that is no data frame.
+func (n *Core) Datagram(now time.Duration, from forward.Endpoint, b []byte) {
+	n.now = now
+	n.links.Datagram(now, from, b)
+	n.worker.Flush()
+}
+
+// Unplaced takes the start of a data frame that no label fits.
+func (n *Core) Unplaced(now time.Duration, from forward.Endpoint, header []byte) {
+	n.links.Unplaced(now, from, header)
+}
+
+// Dial wants a link with peer at addr; with the zero key whoever is there, if it runs open.
+func (n *Core) Dial(now time.Duration, peer key.Public, addrs []forward.Endpoint) error {
+	if peer == (key.Public{}) {
+		for _, a := range addrs {
+			n.links.DialAddr(now, a, true, func(now time.Duration, k key.Public) {
+				n.log.Info("learnt key of peer", "addr", a.Addr, "peer", k)
+				n.allow[k] = true
+				n.out.Pinned(a, k)
+			})
+		}
+		return nil
+	}
+	n.allow[peer] = true
+	_, err := n.links.Dial(now, peer, addrs, true)
+	return err
+}
+
+// Tick does what is due. It is to be called at least every 50 ms while there are sessions, and returns the time by which
+// it wants to be called again.
+func (n *Core) Tick(now time.Duration) time.Duration {
+	n.now = now
+	n.plane.Advance(now)
+	next := n.links.Tick(now)
+	next = min(next, n.tickRecords(now))
+	next = min(next, n.tickSessions(now))
+	n.tickRelays(now)
+	n.tickEchoes(now)
+	n.tickRules(now)
+	if n.routesAt {
+		n.routesAt = false
+		n.plane.SetRoutes(n.buildRoutes())
+	}
+	n.worker.Flush()
+	return next
+}
+
+// neighbour is what the node keeps of a link.
+type neighbour struct {
+	link   *link.Link
+	plane  *forward.Link
+	up     bool
+	downAt time.Duration
+
+	setups   float64 // token bucket of setups
+	setupsAt time.Duration
+	bad      int // bad signatures lately
+	barred   time.Duration
+	rules    int // relay rules that came from here
+
+	flood     map[key.Public]*pendingRecord // records on their way to the neighbour, by origin
+	rulesAsk  wire.Rules                    // our RULES that waits for its answer; Request 0: none
+	rulesAt   time.Duration                 // when to repeat it
+	rulesN    int
+	listed    map[wire.PathID]uint32 // pages of a RULESLIST so far
+	listFor   uint32
+	listPages map[uint16]bool
+
+	digest     uint32 // request of the digest whose pages are coming
+	digestNext key.Public
+}
+
+func (n *Core) neighbour(l *link.Link) *neighbour {
+	if b, ok := l.Data.(*neighbour); ok {
+		return b
+	}
+	b := &neighbour{link: l, plane: n.plane.NewLink(l.Peer()), setups: setupsPerSecond, flood: map[key.Public]*pendingRecord{}}
+	l.Data = b
+	return b
+}
+
+// upLink returns the link to a neighbour if it is up.
+func (n *Core) upLink(k key.Public) *neighbour {
+	l := n.links.ByPeer(k)
+	if l == nil || l.State() != link.Up {
+		return nil
+	}
+	return n.neighbour(l)
+}
+
+// linkList returns the links, oldest first.
+func (n *Core) linkList() []*link.Link {
+	var all []*link.Link
+	n.links.All(func(l *link.Link) { all = append(all, l) })
+	return all
+}
+
+func (n *Core) send(now time.Duration, b *neighbour, m wire.Message) {
+	if err := n.links.Send(now, b.link, m); err != nil {
+		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", m.Type(), "err", err)
+	}
+}
+
+// host is Core as mesh/link sees it.
+type host Core
+
+func (h *host) core() *Core { return (*Core)(h) }
+
+func (h *host) Transmit(to forward.Endpoint, b []byte) { h.out.Transmit(to, b) }
+
+func (h *host) Admit(peer key.Public) error { return h.core().admit(peer) }
+
+func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
+	n := h.core()
+	b := n.neighbour(l)
+	b.up = true
+	n.byAddr[n.cfg.Network.Address(l.Peer())] = l.Peer()
+	n.log.Info("link up", "peer", l.Peer(), "addr", l.Endpoint().Addr, "restarted", restarted)
+	n.applyLink(now, b)
+	n.linkRestored(now, b)
+	n.syncRules(now, b)
+	n.syncRecords(now, b)
+	n.nextRecord = min(n.nextRecord, now)
+	n.replan(now)
+}
+
+func (h *host) Down(now time.Duration, l *link.Link, reason string) {
+	n := h.core()
+	b := n.neighbour(l)
+	b.up, b.downAt = false, now
+	n.log.Warn("link down", "peer", l.Peer(), "reason", reason)
+	n.applyLink(now, b)
+	n.linkLost(now, b)
+	n.nextRecord = min(n.nextRecord, now)
+}
+
+func (h *host) Changed(now time.Duration, l *link.Link) {
+	h.core().applyLink(now, h.core().neighbour(l))
+}
+
+func (h *host) Message(now time.Duration, l *link.Link, kind uint8, body []byte) {
+	h.core().message(now, h.core().neighbour(l), kind, body)
+}
+
+func (h *host) Sent(l *link.Link, hd wire.Header) bool {
+	return h.core().usesLabel(h.core().neighbour(l), hd.Label)
+}
+
+func (h *host) Traffic(l *link.Link) (rx, tx time.Duration) {
+	b := h.core().neighbour(l)
+	st := b.plane.Stats()
+	return st.LastReceived, st.LastSent
+}
+
+// applyLink copies what the data plane needs of a link.
+func (n *Core) applyLink(now time.Duration, b *neighbour) {
+	l := b.link
+	in, previous, out := l.Ring().HopKeys(now)
+	b.plane.SetKeys(in, previous, out)
+	b.plane.SetEndpoint(l.Endpoint())
+	b.plane.SetMTU(n.mtuIn(), l.MTU())
+	b.plane.SetUp(l.State() == link.Up)
+}
+
+func (n *Core) mtuIn() int {
+	if n.cfg.MTU > 0 {
+		return n.cfg.MTU
+	}
+	return 1472
+}
+
+// message dispatches a LINK message that is not the link's own.
+func (n *Core) message(now time.Duration, b *neighbour, kind uint8, body []byte) {
+	switch kind {
+	case wire.MessageSetup:
+		n.receiveSetup(now, b, body)
+	case wire.MessageAccept:
+		n.receiveAccept(now, b, body)
+	case wire.MessageRefuse:
+		n.receiveRefuse(now, b, body)
+	case wire.MessageRemove:
+		n.receiveRemove(now, b, body)
+	case wire.MessageEvent:
+		n.receiveEvent(now, b, body)
+	case wire.MessageRules:
+		n.receiveRules(now, b, body)
+	case wire.MessageAck:
+		n.receiveAck(now, b, body)
+	case wire.MessageRulesList:
+		n.receiveRulesList(now, b, body)
+	case wire.MessageRecord:
+		n.receiveRecord(now, b, body)
+	case wire.MessageRecordAck:
+		n.receiveRecordAck(b, body)
+	case wire.MessageRecordsDigest:
+		n.receiveDigest(now, b, body)
+	default:
+		n.drops.malformed++
+	}
+}

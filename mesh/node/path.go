@@ -1,0 +1,626 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/session"
+	"skywire/mesh/wire"
+)
+
+// pathState is where a path of our own stands.
+type pathState uint8
+
+const (
+	pathSetup   pathState = iota // the setup is under way
+	pathProving                  // accepted, a sealed round trip is awaited
+	pathUsable
+	pathSuspected // nothing came back lately
+)
+
+func (s pathState) String() string { return [...]string{"setup", "proving", "usable", "suspect"}[s] }
+
+// path is one end's view of a path: ours to keep up if we are the source.
+type path struct {
+	id     wire.PathID
+	seq    uint64 // order of creation
+	sess   *peerSession
+	number uint16
+	source bool
+	hops   []key.Public // from source to destination
+	first  *neighbour
+	inBase uint32 // labels that we gave out
+	inN    int
+	// outBase are the labels of the first neighbour.
+	outBase uint32
+	outN    int
+	fp      *forward.Path // nil until accepted
+	mtu     int
+	state   pathState
+	created time.Duration
+
+	setup   wire.Setup // for repetition
+	bind    [32]byte
+	hs      *session.Handshake // nil: the setup carries a proof
+	tries   int
+	retryAt time.Duration
+	accept  *wire.Accept // destination: what we answered
+
+	probe     prober
+	control   uint64 // control frames sent on it
+	controlRx uint64
+	dataTx    uint64 // data frames at the last look
+	dataRx    uint64
+	dataAt    time.Duration // when data was last seen in either direction
+	rxAt      time.Duration // when data was last seen coming in
+	reportAt  time.Duration
+	keepAt    time.Duration
+	reported  uint64 // frames received when the last REPORT went out
+	peerGot   uint64 // what the far end last reported
+	loss      float64
+}
+
+// prober sends sealed probes and measures the path.
+type prober struct {
+	id   uint32
+	sent time.Duration // of the one that is out; 0: none
+	lost int
+	srtt time.Duration
+	last time.Duration // when the last one was answered
+}
+
+// names the ends of a path for the log.
+func (p *path) String() string {
+	s := ""
+	for i, k := range p.hops {
+		if i > 0 {
+			s += " "
+		}
+		s += k.Short()
+	}
+	return s
+}
+
+// pathList returns the paths that end here, oldest first: the order does not depend on a map.
+func (n *Core) pathList() []*path {
+	all := make([]*path, 0, len(n.paths))
+	for _, p := range n.paths {
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b *path) int { return int(a.seq) - int(b.seq) })
+	return all
+}
+
+// setUp begins a path of our own along hops.
+func (n *Core) setUp(now time.Duration, s *peerSession, hops []key.Public) {
+	first := n.upLink(hops[1])
+	if first == nil {
+		return
+	}
+	number, ok := s.nextNumber(n.self)
+	if !ok {
+		n.endSession(now, s, "path numbers used up")
+		return
+	}
+	base, err := n.plane.Alloc(lanesPerPath)
+	if err != nil {
+		n.log.Warn("no labels left for a path", "peer", s.peer.Short())
+		return
+	}
+	n.number++
+	n.seq++
+	p := &path{
+		seq: n.seq, sess: s, number: number, source: true, hops: hops, first: first, inBase: base, inN: lanesPerPath,
+		outN: lanesPerPath, created: now, mtu: first.link.MTU(),
+	}
+	core := wire.SetupCore{
+		Flags: wire.SetupStream, Forward: lanesPerPath, Backward: lanesPerPath, Path: number, Number: n.number,
+		Idle: uint16(pathIdle / time.Second), Hops: hops,
+	}
+	if s.ring.Sending(now) != nil && !s.renew {
+		core.Flags |= wire.SetupProof
+	}
+	p.bind = core.Bind()
+	end, err := n.setupEnd(now, p, core.Flags)
+	if err != nil {
+		n.log.Warn("session handshake not begun", "peer", s.peer.Short(), "err", err)
+		n.plane.Free(base, lanesPerPath, now)
+		return
+	}
+	p.setup = wire.Setup{Core: core, Index: 1, MTU: uint16(p.mtu), BackBase: base, End: end}
+	p.setup.Sign(n.cfg.Identity, n.cfg.Network)
+	p.id = p.setup.Core.ID()
+	n.paths[p.id] = p
+	s.paths = append(s.paths, p)
+	n.sendSetup(now, p)
+}
+
+// setupEnd returns the part of a setup that is for the far end alone: a proof that we hold the session's key, or a
+// handshake where there is none.
+func (n *Core) setupEnd(now time.Duration, p *path, flags uint8) ([]byte, error) {
+	if flags&wire.SetupProof != 0 {
+		return p.sess.ring.Sending(now).SealProof(p.number, p.bind), nil
+	}
+	hs, noise, err := session.Initiate(n.sessionConfig(p.bind[:]), p.sess.peer, n.sessionPayload(p.sess))
+	if err != nil {
+		return nil, err
+	}
+	p.hs = hs
+	return noise, nil
+}
+
+// proves opens a proof of the far end.
+func (p *path) proves(end []byte) bool {
+	if len(end) == 0 {
+		return false
+	}
+	k := p.sess.ring.ByRecvID(end[0])
+	return k != nil && k.OpenProof(p.number, p.bind, end)
+}
+
+func (n *Core) sendSetup(now time.Duration, p *path) {
+	p.retryAt = now + setupRetry<<p.tries
+	p.tries++
+	n.send(now, p.first, p.setup)
+}
+
+// accepted completes a path of our own: labels get their meaning, and a sealed probe proves it.
+func (n *Core) accepted(now time.Duration, b *neighbour, p *path, a wire.Accept) {
+	if p.state != pathSetup || p.first != b {
+		return
+	}
+	if p.setup.Core.Flags&wire.SetupProof == 0 {
+		if p.hs == nil {
+			return
+		}
+		keys, err := p.hs.Finish(a.End)
+		p.hs = nil
+		if err != nil || keys.Peer != p.sess.peer {
+			n.drops.badSignatures++
+			n.dropPath(now, p, "the far end's answer is not genuine")
+			return
+		}
+		n.installKeys(now, p.sess, keys)
+		p.sess.renew = false
+	} else if !p.proves(a.End) {
+		n.drops.badSignatures++
+		return
+	}
+	p.outBase, p.mtu = a.ForwardBase, min(int(a.MTU), p.first.link.MTU())
+	n.installPath(p)
+	p.state = pathProving
+	n.prove(now, p)
+}
+
+// installPath makes a path known to the data plane.
+func (n *Core) installPath(p *path) {
+	p.fp = n.plane.NewPath(p.sess.plane, forward.PathConfig{
+		Number: p.number, First: p.first.plane, OutBase: p.outBase, OutLanes: uint8(p.outN), InLanes: uint8(p.inN), MTU: p.mtu,
+	})
+	n.byPath[p.fp] = p
+	n.plane.InstallEnd(p.inBase, p.inN, p.first.plane, p.fp)
+}
+
+// refused handles a refusal of a setup of ours.
+func (n *Core) refused(now time.Duration, p *path, f wire.Refuse) {
+	if p.state != pathSetup {
+		return
+	}
+	n.log.Info("path refused", "path", p.String(), "reason", reasonName(f.Reason), "at", int(f.Index))
+	switch f.Reason {
+	case wire.ReasonReplay:
+		// Our store lost the numbers: jump, but never further than one hint may push us.
+		if f.Hint > n.number && f.Hint-n.number <= 1<<32 {
+			n.number = f.Hint
+		}
+		n.dropPath(now, p, "")
+		p.sess.planAt = now
+		return
+	case wire.ReasonEnd:
+		p.sess.renew = true
+		n.dropPath(now, p, "")
+		p.sess.planAt = now
+		return
+	}
+	n.pathLost(now, p, "refused: "+reasonName(f.Reason))
+}
+
+// endSetup takes a path of which we are the destination.
+func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.PathID) {
+	src := f.Core.Hops[0]
+	s := n.session(src)
+	if s == nil {
+		n.refuse(now, b, f, wire.ReasonQuota, 0)
+		return
+	}
+	if s.owns(f.Core.Path, n.self) || s.pathByNumber(f.Core.Path, id) {
+		n.refuse(now, b, f, wire.ReasonReplay, 0)
+		return
+	}
+	n.seq++
+	p := &path{
+		id: id, seq: n.seq, sess: s, number: f.Core.Path, hops: f.Core.Hops, first: b, created: now, state: pathUsable,
+		outBase: f.BackBase, outN: int(f.Core.Backward), inN: int(f.Core.Forward),
+		mtu: min(int(f.MTU), b.link.MTU()), bind: f.Core.Bind(), dataAt: now,
+	}
+	end, reason := n.endAnswer(now, p, f)
+	if reason != 0 {
+		n.refuse(now, b, f, reason, 0)
+		return
+	}
+	n.crowdOut(now, s)
+	var err error
+	if p.inBase, err = n.plane.Alloc(p.inN); err != nil {
+		n.refuse(now, b, f, wire.ReasonQuota, 0)
+		return
+	}
+	n.paths[id] = p
+	s.paths = append(s.paths, p)
+	n.installPath(p)
+	p.accept = &wire.Accept{ID: id, ForwardBase: p.inBase, MTU: uint16(p.mtu), End: end}
+	n.send(now, b, *p.accept)
+}
+
+// endAnswer checks the part of a setup that is for us and returns the part of the answer for the source.
+func (n *Core) endAnswer(now time.Duration, p *path, f wire.Setup) (answer []byte, reason uint8) {
+	if f.Core.Flags&wire.SetupProof != 0 {
+		k := p.sess.ring.Sending(now)
+		if k == nil || !p.proves(f.End) {
+			return nil, wire.ReasonEnd
+		}
+		return k.SealProof(p.number, p.bind), 0
+	}
+	noise, keys, err := session.Respond(n.sessionConfig(p.bind[:]), f.End, func(peer key.Public, _ wire.Payload) (wire.Payload, error) {
+		if peer != p.sess.peer {
+			return wire.Payload{}, ErrNotAdmitted
+		}
+		return n.sessionPayload(p.sess), nil
+	})
+	if err != nil {
+		n.drops.badSignatures++
+		return nil, wire.ReasonEnd
+	}
+	n.installKeys(now, p.sess, keys)
+	return noise, 0
+}
+
+// crowdOut makes room where a peer ends too many paths here: the one idle longest goes.
+func (n *Core) crowdOut(now time.Duration, s *peerSession) {
+	var worst *path
+	count := 0
+	for _, p := range s.paths {
+		if p.source {
+			continue
+		}
+		count++
+		if p != s.active && (worst == nil || p.lastFrame() < worst.lastFrame()) {
+			worst = p
+		}
+	}
+	if count >= maxPathsPerPeer && worst != nil {
+		n.dropPath(now, worst, "")
+	}
+}
+
+func (p *path) lastFrame() time.Duration {
+	if p.fp == nil {
+		return p.created
+	}
+	st := p.fp.Stats()
+	return max(p.created, st.LastReceived)
+}
+
+// dropPath ends a path here. With a reason for the other nodes on it, they are told.
+func (n *Core) dropPath(now time.Duration, p *path, reason string) {
+	if n.paths[p.id] != p {
+		return
+	}
+	delete(n.paths, p.id)
+	n.plane.Free(p.inBase, p.inN, now)
+	if p.fp != nil {
+		delete(n.byPath, p.fp)
+	}
+	s := p.sess
+	s.paths = slices.DeleteFunc(s.paths, func(o *path) bool { return o == p })
+	if s.active == p {
+		s.active = nil
+		n.chooseActive(now, s)
+	}
+	if reason != "" {
+		n.log.Info("path dropped", "path", p.String(), "reason", reason)
+	}
+	if p.first.up {
+		n.send(now, p.first, wire.Remove{ID: p.id, Reason: wire.ReasonClosed})
+	}
+}
+
+// pathLost ends a path that failed and looks for another way.
+func (n *Core) pathLost(now time.Duration, p *path, reason string) {
+	n.log.Info("path lost", "path", p.String(), "reason", reason)
+	if p.source {
+		p.sess.fail(now, p.hops)
+	}
+	n.dropPath(now, p, "")
+	p.sess.planAt = min(p.sess.planAt, now)
+	n.plan(now, p.sess)
+}
+
+// pathSuspect moves traffic off a path that seems broken; whether it is, its probes will tell.
+func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
+	if p.state != pathUsable {
+		return
+	}
+	n.log.Info("path suspect", "path", p.String(), "reason", reason)
+	p.state = pathSuspected
+	if p.sess.active == p {
+		n.chooseActive(now, p.sess)
+	}
+	if p.source {
+		p.sess.fail(now, p.hops)
+		p.sess.planAt = now
+		n.plan(now, p.sess)
+	}
+}
+
+// pathEvent is a hint of a relay. It is confirmed by our own probes, and may only move traffic.
+func (n *Core) pathEvent(now time.Duration, p *path, f wire.Event) {
+	switch f.Kind {
+	case wire.EventTooBig:
+		if f.Value >= 548 && int(f.Value) < p.mtu {
+			p.mtu = int(f.Value)
+			p.fp.SetMTU(p.mtu)
+		}
+	case wire.EventLinkDown, wire.EventNoLabel:
+		n.pathSuspect(now, p, "a relay reports that it goes no further")
+	}
+}
+
+// control seals one control message on a path.
+func (n *Core) control(now time.Duration, p *path, m wire.Control) {
+	if p.fp == nil {
+		return
+	}
+	p.control++
+	if err := n.worker.Control(now, p.fp, m.Append(n.ctl[:0])); err != nil {
+		n.log.Debug("control not sent", "peer", p.sess.peer.Short(), "err", err)
+	}
+}
+
+func (n *Core) sendProbe(now time.Duration, p *path) {
+	p.probe.id++
+	p.probe.sent = now
+	n.control(now, p, wire.Probe{ID: p.probe.id})
+}
+
+// Control takes an opened control frame.
+func (n *Core) Control(now time.Duration, fp *forward.Path, body []byte) {
+	n.now = now
+	p := n.byPath[fp]
+	if p == nil || len(body) == 0 {
+		return
+	}
+	p.controlRx++
+	n.keysOpened(now, p.sess)
+	if !n.controlMessage(now, p, body) {
+		n.drops.malformed++
+	}
+	n.worker.Flush()
+}
+
+// controlMessage handles one message; false if it is malformed.
+func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
+	var err error
+	switch wire.ControlType(body) {
+	case wire.CtlKeep:
+	case wire.CtlProbe:
+		var f wire.Probe
+		if f, err = wire.ParseProbe(body); err == nil {
+			n.control(now, p, wire.ProbeAck{ID: f.ID, Size: f.Size})
+		}
+	case wire.CtlProbeAck:
+		var f wire.ProbeAck
+		if f, err = wire.ParseProbeAck(body); err == nil {
+			n.probeAnswered(now, p, f.ID)
+		}
+	case wire.CtlProof:
+		var f wire.Proof
+		if f, err = wire.ParseProof(body); err == nil && f.ID == p.id {
+			n.receiveProof(now, p, f)
+		}
+	case wire.CtlUse:
+		var f wire.Use
+		if f, err = wire.ParseUse(body); err == nil {
+			n.receiveUse(now, p.sess, p, f)
+		}
+	case wire.CtlReport:
+		var f wire.Report
+		if f, err = wire.ParseReport(body); err == nil {
+			n.receiveReport(p, f)
+		}
+	case wire.CtlRekey1, wire.CtlRekey2:
+		err = n.receiveRekey(now, p, body)
+	case wire.CtlEcho:
+		var f wire.Echo
+		if f, err = wire.ParseEcho(body); err == nil {
+			n.control(now, p, wire.EchoReply(f))
+		}
+	case wire.CtlEchoReply:
+		var f wire.EchoReply
+		if f, err = wire.ParseEchoReply(body); err == nil {
+			n.receiveEchoReply(now, f)
+		}
+	}
+	return err == nil
+}
+
+// prove asks for the sealed round trip that opens a path for use.
+func (n *Core) prove(now time.Duration, p *path) {
+	p.probe.sent = now
+	n.control(now, p, wire.Proof{ID: p.id})
+}
+
+func (n *Core) receiveProof(now time.Duration, p *path, f wire.Proof) {
+	if !f.Answer {
+		n.control(now, p, wire.Proof{Answer: true, ID: p.id})
+		return
+	}
+	if p.state == pathProving {
+		n.probeAnswered(now, p, p.probe.id)
+	}
+}
+
+func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {
+	r := &p.probe
+	if id != r.id || r.sent == 0 {
+		return
+	}
+	rtt := now - r.sent
+	if r.srtt == 0 {
+		r.srtt = rtt
+	} else {
+		r.srtt += (rtt - r.srtt) / 4
+	}
+	r.sent, r.lost, r.last = 0, 0, now
+	switch p.state {
+	case pathProving, pathSuspected:
+		was := p.state
+		p.state = pathUsable
+		if was == pathProving {
+			n.log.Info("path ready", "path", p.String(), "rtt_ms", rtt.Milliseconds())
+		}
+		if p.source {
+			n.chooseActive(now, p.sess)
+		}
+	}
+}
+
+// receiveUse obeys the source of a path: it says on which of its paths it wants our answers.
+func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Use) {
+	if on.number != f.Path || on.source || f.Number < s.useHeard {
+		return
+	}
+	s.used, s.useHeard = on, f.Number
+	n.chooseActive(now, s)
+}
+
+func (n *Core) receiveReport(p *path, f wire.Report) {
+	var got uint64
+	for _, l := range f.Lanes {
+		got += l.Frames
+	}
+	p.peerGot = got
+}
+
+// tickPath drives one path: repetition of setups, keep-alives, reports, and finding out that it is broken.
+func (n *Core) tickPath(now time.Duration, p *path) {
+	if p.state == pathSetup {
+		if now >= p.retryAt {
+			if p.tries >= setupTries {
+				n.pathLost(now, p, "setup unanswered")
+				return
+			}
+			n.sendSetup(now, p)
+		}
+		return
+	}
+	p.look(now)
+	n.report(now, p)
+	if p.source {
+		n.tickSource(now, p)
+		return
+	}
+	if now-p.lastFrame() > pathIdle+pathIdle/4 {
+		n.dropPath(now, p, "")
+	}
+}
+
+// look reads the data plane's counts.
+func (p *path) look(now time.Duration) {
+	st := p.fp.Stats()
+	var tx, rx uint64
+	for _, c := range st.Next {
+		tx += c
+	}
+	for _, l := range st.In {
+		rx += l.Received + l.Streams
+	}
+	tx -= min(tx, p.control)
+	rx -= min(rx, p.controlRx)
+	if tx != p.dataTx || rx > p.dataRx {
+		p.dataAt = now
+	}
+	if rx > p.dataRx {
+		p.rxAt = now
+	}
+	p.dataTx, p.dataRx = tx, max(rx, p.dataRx)
+}
+
+// report tells the far end what arrived, while something arrives.
+func (n *Core) report(now time.Duration, p *path) {
+	if p.dataRx == p.reported || now < p.reportAt {
+		return
+	}
+	p.reported, p.reportAt = p.dataRx, now+reportEvery
+	f := wire.Report{Path: p.number}
+	for _, l := range p.fp.Stats().In {
+		f.Lanes = append(f.Lanes, wire.LaneReport{Highest: l.Highest, Frames: l.Received + l.Streams})
+	}
+	n.control(now, p, f)
+}
+
+// tickSource watches a path of our own. Detection rides on data: while data flows something must come back (data or
+// REPORTs); if nothing does, a sealed probe is sent, and two unanswered make the path suspect.
+func (n *Core) tickSource(now time.Duration, p *path) {
+	r := &p.probe
+	wait := max(probeRetry, 3*r.srtt)
+	if p.state == pathSuspected || p.state == pathProving {
+		wait = max(2*probeRetry, 3*r.srtt) << min(r.lost, 3)
+	}
+	if r.sent != 0 {
+		if p.lastReceived() > r.sent && p.state == pathUsable {
+			r.sent, r.lost = 0, 0 // something came back: alive, only the answer is late
+			return
+		}
+		if now-r.sent < wait {
+			return
+		}
+		r.lost++
+		switch {
+		case p.state == pathUsable && r.lost >= 2:
+			n.pathSuspect(now, p, "probes unanswered")
+		case p.state != pathUsable && r.lost >= 5:
+			n.pathLost(now, p, "probes unanswered")
+			return
+		}
+		if p.state == pathProving {
+			n.prove(now, p)
+		} else {
+			n.sendProbe(now, p)
+		}
+		return
+	}
+	busy := now-p.dataAt < 2*time.Second
+	silent := now - p.lastReceived()
+	every := standbyKeep
+	if p.sess.active == p {
+		every = 10 * time.Second
+	}
+	if busy {
+		every = time.Second
+	}
+	if busy && silent > 100*time.Millisecond || now-r.last > every || p.state != pathUsable {
+		if now >= p.keepAt {
+			p.keepAt = now + 100*time.Millisecond
+			n.sendProbe(now, p)
+		}
+	}
+}
+
+func (p *path) lastReceived() time.Duration {
+	if p.fp == nil {
+		return 0
+	}
+	return p.fp.Stats().LastReceived
+}

@@ -1,0 +1,274 @@
+package node
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"skywire/mesh/key"
+	"skywire/mesh/link"
+	"skywire/mesh/route"
+	"skywire/mesh/wire"
+)
+
+// Times of the flooding of records.
+const (
+	recordRetry  = 200 * time.Millisecond // doubling, recordTries times
+	recordTries  = 5
+	digestEvery  = time.Minute // of the comparison that repairs what flooding lost
+	recordLook   = 500 * time.Millisecond
+	expireRecord = 15 * time.Second
+)
+
+// pendingRecord is a record on its way to a neighbour that has not acknowledged it.
+type pendingRecord struct {
+	raw   []byte
+	num   uint64
+	seq   uint64
+	at    time.Duration
+	tries int
+}
+
+// DB returns the records held, for the API and the managers; the owner reads it.
+func (n *Core) DB() *route.DB { return n.db }
+
+// SetServices states what the apps of this node offer.
+func (n *Core) SetServices(now time.Duration, s []route.Service) {
+	n.services = s
+	n.nextRecord = min(n.nextRecord, now)
+}
+
+// SetListen states the addresses at which the node can be reached, as ADDR.
+func (n *Core) SetListen(addrs []string) { n.listen = addrs }
+
+// PutRecord takes a signed record from a store, a manager or an app. from is our own key for the store.
+func (n *Core) PutRecord(now time.Duration, raw []byte, from key.Public) route.Verdict {
+	v := n.db.Put(now, raw, from)
+	n.recordPut(now, v, from)
+	return v
+}
+
+// record returns what our record says now.
+func (n *Core) record() *route.Record {
+	r := &route.Record{
+		Key: n.self, Name: n.cfg.Name, Version: n.cfg.Version, Addrs: slices.Clone(n.listen), Services: n.services,
+		Links: n.ownLinks(),
+	}
+	if wall := n.cfg.Wall(); wall.Year() > 2000 {
+		r.Made = wall.Unix()
+	}
+	n.links.All(func(l *link.Link) {
+		if o := l.Observed(); l.State() == link.Up && o.IsValid() && len(r.Addrs) < 8 {
+			if a := "udp://" + o.String(); !slices.Contains(r.Addrs, a) {
+				r.Addrs = append(r.Addrs, a)
+			}
+		}
+	})
+	return r
+}
+
+// ownLinks states our links as they are this moment.
+func (n *Core) ownLinks() []route.Link {
+	var all []route.Link
+	n.links.All(func(l *link.Link) {
+		if l.State() == link.Up {
+			all = append(all, route.Link{Peer: l.Peer(), RTT: l.RTT(), Loss: l.Loss()})
+		}
+	})
+	slices.SortFunc(all, func(a, b route.Link) int { return cmp.Compare(a.Peer.String(), b.Peer.String()) })
+	return all
+}
+
+// graphRecords are the records held, our own with the links of this moment.
+func (n *Core) graphRecords() []*route.Record {
+	all := slices.DeleteFunc(n.db.All(), func(r *route.Record) bool { return r.Key == n.self })
+	return append(all, &route.Record{Key: n.self, Links: n.ownLinks()})
+}
+
+// tickRecords signs our record when there is news, repeats what was not acknowledged, and compares with neighbours.
+func (n *Core) tickRecords(now time.Duration) time.Duration {
+	if now >= n.nextRecord {
+		n.nextRecord = now + recordLook
+		if e, ok := n.db.Originate(now, n.record(), n.cfg.Identity); ok {
+			n.flood(now, e, n.self)
+			n.out.RecordsChanged()
+		}
+	}
+	if now >= n.nextAged {
+		n.nextAged = now + expireRecord
+		if gone := n.db.Expire(now); len(gone) > 0 {
+			n.forget(now, gone)
+		}
+	}
+	if now >= n.nextDigest {
+		n.nextDigest = now + digestEvery
+		n.links.All(func(l *link.Link) {
+			if l.State() == link.Up {
+				n.syncRecords(now, n.neighbour(l))
+			}
+		})
+	}
+	next := min(n.nextRecord, n.nextDigest)
+	n.links.All(func(l *link.Link) { next = min(next, n.repeatRecords(now, n.neighbour(l))) })
+	return next
+}
+
+func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
+	next := now + time.Second
+	pending := slices.SortedFunc(maps.Values(b.flood), func(a, c *pendingRecord) int { return cmp.Compare(a.seq, c.seq) })
+	for _, p := range pending {
+		if now < p.at {
+			next = min(next, p.at)
+			continue
+		}
+		if p.tries >= recordTries || !b.up {
+			maps.DeleteFunc(b.flood, func(_ key.Public, o *pendingRecord) bool { return o == p })
+			continue
+		}
+		p.tries++
+		p.at = now + recordRetry<<p.tries
+		n.send(now, b, wire.Record{Raw: p.raw})
+		next = min(next, p.at)
+	}
+	return next
+}
+
+// flood passes a record on to every neighbour but the one it came from.
+func (n *Core) flood(now time.Duration, e *route.Entry, from key.Public) {
+	n.links.All(func(l *link.Link) {
+		if l.State() == link.Up && l.Peer() != from && l.Peer() != e.Key {
+			n.offer(now, n.neighbour(l), e)
+		}
+	})
+}
+
+// offer sends one record to a neighbour until it is acknowledged.
+func (n *Core) offer(now time.Duration, b *neighbour, e *route.Entry) {
+	n.seq++
+	b.flood[e.Key] = &pendingRecord{raw: e.Raw, num: e.Number, seq: n.seq, at: now + recordRetry, tries: 1}
+	n.send(now, b, wire.Record{Raw: e.Raw})
+}
+
+func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
+	k, number, err := route.Peek(body)
+	if err != nil {
+		n.drops.malformed++
+		return
+	}
+	from := b.link.Peer()
+	v := n.db.Put(now, body, from)
+	if v.Outcome != route.Busy { // a record over quota is to come again
+		n.send(now, b, wire.RecordAck{Key: k, Number: number})
+	}
+	if v.Outcome == route.Stale && v.Newer != nil {
+		n.offer(now, b, v.Newer)
+	}
+	n.recordPut(now, v, from)
+}
+
+// recordPut follows up what became of a record.
+func (n *Core) recordPut(now time.Duration, v route.Verdict, from key.Public) {
+	if v.Outcome == route.Twin {
+		n.log.Error("two boxes run this key: give one of them a key of its own (remove node.key there)")
+	}
+	if v.Outcome == route.Overtaken {
+		n.nextRecord = now
+	}
+	if !v.Flood() {
+		return
+	}
+	k := v.Entry.Key
+	n.byAddr[n.cfg.Network.Address(k)] = k
+	n.flood(now, v.Entry, from)
+	n.forget(now, v.Gone)
+	if v.Graph() {
+		n.replan(now)
+	}
+	n.out.RecordsChanged()
+}
+
+// forget drops what hung on records that are gone.
+func (n *Core) forget(now time.Duration, gone []key.Public) {
+	for _, k := range gone {
+		if n.sessions[k] == nil && n.links.ByPeer(k) == nil {
+			delete(n.byAddr, n.cfg.Network.Address(k))
+		}
+		delete(n.proposals, k)
+	}
+	if len(gone) > 0 {
+		n.replan(now)
+		n.out.RecordsChanged()
+	}
+}
+
+func (n *Core) receiveRecordAck(b *neighbour, body []byte) {
+	f, err := wire.ParseRecordAck(body)
+	if err != nil {
+		n.drops.malformed++
+		return
+	}
+	if p := b.flood[f.Key]; p != nil && p.num <= f.Number {
+		delete(b.flood, f.Key)
+	}
+}
+
+// syncRecords tells a neighbour what we hold, so that it sends what we lack.
+func (n *Core) syncRecords(now time.Duration, b *neighbour) {
+	digests := n.db.Digests(wire.MaxDigests)
+	n.request++
+	for i, d := range digests {
+		page := wire.RecordsDigest{Request: n.request, Page: uint16(i), Pages: uint16(len(digests))}
+		for _, e := range d.Entries {
+			page.Records = append(page.Records, wire.RecordID(e))
+		}
+		n.send(now, b, page)
+	}
+}
+
+// receiveDigest answers a page of a neighbour's digest with what is newer here. What we lack, it learns from our own.
+func (n *Core) receiveDigest(now time.Duration, b *neighbour, body []byte) {
+	f, err := wire.ParseRecordsDigest(body)
+	if err != nil {
+		n.drops.malformed++
+		return
+	}
+	if f.Page == 0 || f.Request != b.digest {
+		b.digest, b.digestNext = f.Request, key.Public{}
+	}
+	g := route.Digest{First: b.digestNext}
+	for i := range g.Last {
+		g.Last[i] = 0xff
+	}
+	for _, r := range f.Records {
+		g.Entries = append(g.Entries, route.DigestEntry(r))
+	}
+	if f.Page+1 < f.Pages && len(f.Records) > 0 {
+		g.Last = f.Records[len(f.Records)-1].Key
+		b.digestNext = g.Last
+	}
+	newer, _ := n.db.Diff(now, g)
+	for _, e := range newer {
+		if e.Key != b.link.Peer() {
+			n.offer(now, b, e)
+		}
+	}
+}
+
+// Propose takes paths from a manager: they become candidates, no more.
+func (n *Core) Propose(now time.Duration, to key.Public, paths [][]key.Public) {
+	var good [][]key.Public
+	for _, hops := range paths {
+		if len(hops) >= 2 && len(hops) <= wire.MaxHops && hops[0] == n.self && hops[len(hops)-1] == to && len(good) < 4 {
+			good = append(good, hops)
+		}
+	}
+	if len(n.proposals) >= maxSessions && n.proposals[to] == nil {
+		return
+	}
+	n.proposals[to] = good
+	if s := n.sessions[to]; s != nil {
+		s.planAt = min(s.planAt, now)
+		n.nextSession = min(n.nextSession, now)
+	}
+}
