@@ -43,3 +43,9 @@ func (*Net) Close() error                        { return nil }
 
 func lockFile(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 func unlinked(*os.File) bool          { return false }
+
+// RouteDevice returns errors.ErrUnsupported.
+func RouteDevice(netip.Addr) (string, error) { return "", errors.ErrUnsupported }
+
+// LocalPrefixes returns errors.ErrUnsupported.
+func LocalPrefixes(string) ([]netip.Prefix, error) { return nil, errors.ErrUnsupported }

@@ -3,6 +3,8 @@ package netcfg
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -124,4 +126,44 @@ func HasDefault(v6 bool) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+// RouteDevice names the device by which packets to a would leave, as the kernel sees it now.
+func RouteDevice(a netip.Addr) (string, error) {
+	routes, err := netlink.RouteGet(a.AsSlice())
+	if err != nil {
+		return "", fmt.Errorf("route to %s: %w", a, err)
+	}
+	if len(routes) == 0 {
+		return "", fmt.Errorf("route to %s: %w", a, unix.ENETUNREACH)
+	}
+	link, err := netlink.LinkByIndex(routes[0].LinkIndex)
+	if err != nil {
+		return "", fmt.Errorf("route to %s: %w", a, err)
+	}
+	return link.Attrs().Name, nil
+}
+
+// LocalPrefixes lists the networks that this box is directly on, but for those of the named device and loopback.
+func LocalPrefixes(except string) ([]netip.Prefix, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	var out []netip.Prefix
+	for _, l := range links {
+		if l.Attrs().Name == except || l.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
+		if err != nil {
+			return nil, fmt.Errorf("list addresses of %s: %w", l.Attrs().Name, err)
+		}
+		for _, a := range addrs {
+			if p, ok := prefixOf(a.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
+				out = append(out, p.Masked())
+			}
+		}
+	}
+	return out, nil
 }

@@ -1,0 +1,114 @@
+package vpn
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+
+	"skywire/mesh/key"
+	"skywire/tun"
+)
+
+// Names and sizes that need no setting.
+const (
+	DefaultDevice = "skywire0"
+	// Service is the name and the type under which servers are found.
+	Service = "vpn"
+	// queueLen and queueLenSuper are short: what waits in the device waits unseen by TCP's own queue control. A
+	// super-packet is up to 64 KB.
+	queueLen      = 500
+	queueLenSuper = 128
+	// gsoMaxSize makes a super-packet, cut and sealed, fit one train of 64 KB.
+	gsoMaxSize = 61440
+)
+
+// DefaultPool is where servers lease IPv4 addresses from (RFC 6598).
+func DefaultPool() netip.Prefix { return netip.MustParsePrefix("100.64.0.0/10") }
+
+// Config is what an App is told once.
+type Config struct {
+	Name   string // the app's name at the node; default "vpn"
+	Run    string // for the journal
+	State  string // for the leases
+	Device string // default skywire0
+	MTU    int    // default 1400
+	Plain  bool   // no offloads on the device
+	Server *ServerConfig
+	Client *ClientConfig
+	Log    *slog.Logger
+}
+
+// ServerConfig is what a server offers and to whom.
+type ServerConfig struct {
+	Exit         bool
+	Subnets      []netip.Prefix
+	Allow        []string // keys in text form, or "*" for every member
+	AllowPrivate bool     // the exit reaches private ranges, too
+	NoNAT        bool
+	Pool         netip.Prefix // default 100.64.0.0/10
+}
+
+// ClientConfig is which server to use, and what for.
+type ClientConfig struct {
+	Server  string // NODE, or "auto" for the nearest that offers a vpn
+	Exit    bool   // send everything through it
+	Exclude []netip.Prefix
+	Accept  []netip.Prefix // public subnets that the server may take over; private ones need no word
+}
+
+// Validate fills in defaults and reports what makes no sense.
+func (c *Config) Validate() error {
+	if c.Name == "" {
+		c.Name = "vpn"
+	}
+	if c.Device == "" {
+		c.Device = DefaultDevice
+	}
+	if c.MTU == 0 {
+		c.MTU = tun.DefaultMTU
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.MTU < tun.MinMTU || c.MTU > tun.MaxMTU {
+		return fmt.Errorf("mtu %d: want %d to %d", c.MTU, tun.MinMTU, tun.MaxMTU)
+	}
+	if c.Run == "" || c.Server != nil && c.State == "" {
+		return errors.New("vpn: run and state directory are needed")
+	}
+	if c.Server != nil {
+		if err := c.Server.validate(); err != nil {
+			return err
+		}
+	}
+	if c.Client != nil && c.Client.Server == "" {
+		c.Client.Server = "auto"
+	}
+	return nil
+}
+
+func (s *ServerConfig) validate() error {
+	if !s.Pool.IsValid() {
+		s.Pool = DefaultPool()
+	}
+	if s.Pool.Addr().Is6() || s.Pool.Bits() > 30 {
+		return fmt.Errorf("pool %s: want an IPv4 prefix of at most 30 bits", s.Pool)
+	}
+	s.Pool = s.Pool.Masked()
+	for i, p := range s.Subnets {
+		if p.Bits() == 0 {
+			return fmt.Errorf("subnet %s is everything: say --exit", p)
+		}
+		s.Subnets[i] = p.Masked()
+	}
+	for _, a := range s.Allow {
+		if a == "*" {
+			continue
+		}
+		if _, err := key.Parse(a); err != nil {
+			return fmt.Errorf("allow %q: %w", a, err)
+		}
+	}
+	return nil
+}
