@@ -71,18 +71,6 @@ func (c *Client) List(ctx context.Context, kind string) ([]Entry, error) {
 	return Pages(func(p ListParams, page *[]Entry) error { return c.conn.Call(ctx, MethodList, p, page) }, kind)
 }
 
-// ListLocal asks the tracker that runs beside the node of this box.
-func ListLocal(ctx context.Context, a *app.Client, kind string) ([]Entry, error) {
-	return Pages(func(p ListParams, page *[]Entry) error {
-		call := struct {
-			App    string     `json:"app"`
-			Method string     `json:"method"`
-			Params ListParams `json:"params"`
-		}{ServiceName, MethodList, p}
-		return a.Call(ctx, "app.call", call, page)
-	}, kind)
-}
-
 // maxPages bounds what a tracker can make a client gather.
 const maxPages = MaxNodes * 32 / MaxList
 
