@@ -13,7 +13,7 @@ DEMO      ?=
 
 export CGO_ENABLED ?= 0
 export GOFLAGS     := -buildvcs=false -trimpath $(GOFLAGS)
-LDFLAGS   := -s -w -X main.version=$(VERSION)
+LDFLAGS   := -s -w -X skywire/cmd/internal/applet.version=$(VERSION)
 BUILD     := $(GO) build -ldflags '$(LDFLAGS)'
 
 # Budgets of DESIGN 12: the whole binary for a small MIPS router, stripped, and packed as a flash image packs it.
