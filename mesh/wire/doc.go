@@ -4,5 +4,5 @@
 //
 // It does no I/O, keeps no state, reads no clock and allocates only what a parsed value holds. All numbers are
 // big endian. Append adds a value's bytes to dst; Parse never panics, never keeps its argument, and accepts
-// exactly what Append makes. Zero bytes are checked in handshake frames and signed parts and ignored elsewhere.
+// exactly what Append makes; only the room in Payload and in Inner is ignored.
 package wire

@@ -113,7 +113,7 @@ const (
 //
 //	0       1          2              3       4
 //	+-------+----------+--------------+-------+
-//	| kind  | fragment | last 1 idx 7 | zero  |
+//	| kind  | fragment | last 1 idx 7 | room  |
 //	+-------+----------+--------------+-------+
 type Inner struct {
 	Kind     uint8

@@ -80,6 +80,9 @@ func AppendEndpoint(dst []byte, a netip.AddrPort) []byte {
 	if a.IsValid() {
 		b = a.Addr().As16()
 	}
+	if b == [16]byte{} {
+		return appendZero(dst, EndpointLen)
+	}
 	return binary.BigEndian.AppendUint16(append(dst, b[:]...), a.Port())
 }
 
@@ -87,6 +90,7 @@ func (c *cursor) endpoint() netip.AddrPort {
 	b := c.take(16)
 	port := c.u16()
 	if b == nil || !slices.ContainsFunc(b, func(v byte) bool { return v != 0 }) {
+		c.bad = c.bad || port != 0
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)).Unmap(), port)
