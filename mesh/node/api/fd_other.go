@@ -1,0 +1,16 @@
+//go:build !unix
+
+package api
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+)
+
+func waitReadable(*net.UnixConn) error { return errors.ErrUnsupported }
+
+func watch(*net.UnixConn, context.CancelFunc) (stop func()) { return func() {} }
+
+func streamSocket(*os.File) (net.Conn, error) { return nil, errors.ErrUnsupported }

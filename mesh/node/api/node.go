@@ -1,0 +1,257 @@
+// Package api is the server behind RUN/node.sock: the methods of the node as JSON-RPC, the registry of apps, and the
+// streams of programs, each on a unix connection of its own.
+//
+// It decides who may ask (peer credentials) and what a stream may reach (the allow list of its service). It computes
+// nothing of the mesh itself: that is behind the interface Node. It never sees the bytes of a TUN, and of a stream only
+// in Pump.
+//
+// Limits are the constants of limits.go. Lock order: Server.mu alone; nothing is called out with it held.
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"os"
+	"time"
+
+	"skywire/mesh/app"
+	"skywire/mesh/key"
+	"skywire/mesh/stream"
+)
+
+// Node is what the server needs of the node. All methods may be called at once from several goroutines.
+type Node interface {
+	Info() app.Info
+	Status(ctx context.Context) (Status, error)
+	Peers(ctx context.Context) ([]Peer, error)
+	Paths(ctx context.Context) ([]Path, error)
+	Routes(ctx context.Context) ([]Route, error)
+	Records(ctx context.Context) ([]Record, error)
+	// Services lists what the nodes of the mesh offer, of one type or, if typ is empty, of all.
+	Services(ctx context.Context, typ string) ([]app.Service, error)
+	// Resolve turns a key, petname, name.mesh or mesh address into a key.
+	Resolve(ctx context.Context, name string) (key.Public, error)
+	Ping(ctx context.Context, to key.Public) (time.Duration, error)
+	Trace(ctx context.Context, to key.Public) (Trace, error)
+	Why(ctx context.Context, to key.Public) (Why, error)
+	// Member tells whether a peer belongs to the mesh, for services that admit any member.
+	Member(peer key.Public) bool
+
+	// AttachTUN takes the descriptor: the node closes it, at once if it returns an error.
+	AttachTUN(ctx context.Context, t app.TUN, f *os.File) error
+	DetachTUN(ctx context.Context, device string) error
+	SetPolicy(ctx context.Context, p app.Policy) error
+	// Sockets returns duplicates of the UDP sockets; the server closes them after sending.
+	Sockets(ctx context.Context) ([]*os.File, error)
+
+	PutRecord(ctx context.Context, raw []byte) error
+	Propose(ctx context.Context, p Proposal) error
+}
+
+// Streams opens and takes streams; *stream.Endpoint is the one in use.
+type Streams interface {
+	Dial(ctx context.Context, peer key.Public, service string, header []byte) (*stream.Stream, error)
+	Handle(service string, s stream.Service) (remove func(), err error)
+}
+
+// Status is node.status.
+type Status struct {
+	Key            key.Public        `json:"key"`
+	Name           string            `json:"name"`
+	Address        netip.Addr        `json:"address"`
+	Ready          bool              `json:"ready"`
+	Cluster        string            `json:"cluster"` // empty: open or static
+	Manager        ManagerStatus     `json:"manager"`
+	Links          int               `json:"links"`
+	Sessions       int               `json:"sessions"`
+	Routes         int               `json:"routes"`
+	RxBytes        uint64            `json:"rx_bytes"`
+	TxBytes        uint64            `json:"tx_bytes"`
+	RelayedBytes   uint64            `json:"relayed_bytes"`
+	RelayedPackets uint64            `json:"relayed_packets"`
+	Drops          map[string]uint64 `json:"drops"` // by reason
+	Version        string            `json:"version,omitempty"`
+	Listen         []string          `json:"listen,omitempty"`
+	UptimeS        float64           `json:"uptime_s,omitempty"`
+}
+
+// ManagerStatus is the manager as this node sees it.
+type ManagerStatus struct {
+	Key   string `json:"key"` // empty: none configured
+	State string `json:"state"`
+}
+
+// Peer is a neighbour, one element of node.peers.
+type Peer struct {
+	Key       key.Public `json:"key"`
+	Name      string     `json:"name,omitempty"`
+	Endpoint  string     `json:"endpoint"` // ADDR, as in CLI.md
+	Carrier   string     `json:"carrier"`
+	State     string     `json:"state"`
+	RTT       float64    `json:"rtt_ms"`
+	Loss      float64    `json:"loss"`
+	MTU       int        `json:"mtu"`
+	Initiator bool       `json:"initiator"`
+	RxBytes   uint64     `json:"rx_bytes"`
+	TxBytes   uint64     `json:"tx_bytes"`
+}
+
+// Path is an installed path of a session, one element of node.paths.
+type Path struct {
+	Peer    key.Public   `json:"peer"`
+	Number  uint16       `json:"number"`
+	Hops    []key.Public `json:"hops"`
+	Role    string       `json:"role"` // active or standby
+	State   string       `json:"state"`
+	RTT     float64      `json:"rtt_ms"`
+	Loss    float64      `json:"loss"`
+	MTU     int          `json:"mtu"`
+	RxBytes uint64       `json:"rx_bytes"`
+	TxBytes uint64       `json:"tx_bytes"`
+}
+
+// Route is a label rule of this node, one element of node.routes.
+type Route struct {
+	Label   uint32 `json:"label"`
+	Kind    string `json:"kind"` // relay or end
+	In      string `json:"in"`   // neighbour's key
+	Out     string `json:"out,omitempty"`
+	OutBase uint32 `json:"out_label,omitempty"`
+	Lanes   int    `json:"lanes"`
+	Path    string `json:"path"` // path id, hex
+	Bytes   uint64 `json:"bytes"`
+	Packets uint64 `json:"packets"`
+	IdleS   int    `json:"idle_s"`
+}
+
+// Record is a signed record in short, one element of node.records.
+type Record struct {
+	Key      key.Public    `json:"key"`
+	Name     string        `json:"name"`
+	Address  netip.Addr    `json:"address"`
+	Version  string        `json:"version"`
+	Number   uint64        `json:"number"`
+	AgeS     float64       `json:"age_s"`
+	Addrs    []string      `json:"addresses"`
+	Links    []RecordLink  `json:"links"`
+	Services []app.Service `json:"services"`
+	Raw      []byte        `json:"raw,omitempty"` // as signed
+}
+
+// RecordLink is a link as its node states it.
+type RecordLink struct {
+	Key      key.Public `json:"key"`
+	RTT      float64    `json:"rtt_ms"`
+	Loss     float64    `json:"loss"`
+	Capacity uint64     `json:"capacity_bits"`
+}
+
+// Trace is node.trace.
+type Trace struct {
+	Hops []Hop `json:"hops"`
+}
+
+// Hop is one step of a trace.
+type Hop struct {
+	Key     key.Public `json:"key"`
+	Name    string     `json:"name,omitempty"`
+	RTT     *float64   `json:"rtt_ms"` // from here; null: no answer
+	Loss    float64    `json:"loss"`
+	Carrier string     `json:"carrier"`
+	MTU     int        `json:"mtu"`
+}
+
+// Why is node.why: the paths that were considered, best first, each with what speaks for or against it.
+type Why struct {
+	Key     key.Public  `json:"key"`
+	Summary string      `json:"summary"`
+	Direct  string      `json:"direct"` // why there is or is not a direct link
+	Paths   []WhyChoice `json:"paths"`
+}
+
+// WhyChoice is one candidate.
+type WhyChoice struct {
+	Hops   []key.Public `json:"hops"`
+	RTT    float64      `json:"rtt_ms"`
+	Loss   float64      `json:"loss"`
+	Cost   float64      `json:"cost"`
+	Used   bool         `json:"used"`
+	Reason string       `json:"reason"`
+}
+
+// Proposal is paths.propose: paths that a manager holds to be better. The node checks and decides.
+type Proposal struct {
+	To    key.Public     `json:"to"`
+	Paths [][]key.Public `json:"paths"` // each from this node to To, both ends included
+}
+
+// KeyParams names a node: node.ping, node.trace, node.why.
+type KeyParams struct {
+	Key string `json:"key"` // any form that Resolve takes
+}
+
+// NameParams is node.resolve.
+type NameParams struct {
+	Name string `json:"name"`
+}
+
+// KeyResult is the result of node.resolve.
+type KeyResult struct {
+	Key key.Public `json:"key"`
+}
+
+// ServicesParams is node.services. Own lists what the apps of this box offer instead.
+type ServicesParams struct {
+	Type string `json:"type,omitempty"`
+	Own  bool   `json:"own,omitempty"`
+}
+
+// PingResult is node.ping.
+type PingResult struct {
+	Key key.Public `json:"key"`
+	RTT float64    `json:"rtt_ms"`
+}
+
+// BenchParams is node.bench.
+type BenchParams struct {
+	Key     string  `json:"key"`
+	Seconds float64 `json:"seconds,omitempty"` // each way; default 3, at most MaxBench
+}
+
+// BenchResult is node.bench: goodput of one stream each way, as the receiver counted it.
+type BenchResult struct {
+	Key          key.Public `json:"key"`
+	SendMbit     float64    `json:"send_mbit_s"`
+	ReceiveMbit  float64    `json:"receive_mbit_s"`
+	SendBytes    uint64     `json:"send_bytes"`
+	ReceiveBytes uint64     `json:"receive_bytes"`
+	Seconds      float64    `json:"seconds"`
+}
+
+// RecordParams is record.put.
+type RecordParams struct {
+	Record []byte `json:"record"`
+}
+
+// DeviceParams is tun.detach.
+type DeviceParams struct {
+	Device string `json:"device"`
+}
+
+// SocketsResult is carrier.sockets: the descriptors come with it.
+type SocketsResult struct {
+	Sockets int `json:"sockets"`
+}
+
+// App is one element of app.list.
+type App struct {
+	Name     string          `json:"name"`
+	Kind     string          `json:"kind"`
+	PID      int             `json:"pid,omitempty"`
+	UID      int             `json:"uid"`
+	Since    time.Time       `json:"since"`
+	Services []app.Service   `json:"services"`
+	Status   json.RawMessage `json:"status,omitempty"` // the app's last word
+	Streams  int             `json:"streams"`
+}
