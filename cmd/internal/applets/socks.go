@@ -62,6 +62,8 @@ type socksClientConfig struct {
 	PassFile    string `yaml:"pass_file"`
 	Open        bool   `yaml:"open"`
 	Connections int    `yaml:"connections"`
+
+	Trackers []string `yaml:"trackers"`
 }
 
 type socksServerConfig struct {
@@ -70,6 +72,7 @@ type socksServerConfig struct {
 	AllowPrivate bool     `yaml:"allow_private"`
 	Connections  int      `yaml:"connections"`
 	PerKey       int      `yaml:"per_key"`
+	Trackers     []string `yaml:"trackers"`
 }
 
 func openSocksConfig(path string) (applet.Sections, error) {
@@ -105,6 +108,7 @@ func socksClient(ctx context.Context, e *applet.Env) int {
 	f.BoolVar(&v.Open, "open", false, "listen beyond this box without a password")
 	f.IntVar(&v.Connections, "connections", 2048, "most connections at once (`N`)")
 	f.StringVar(&v.Name, "name", "", "`NAME` of this app beside its node")
+	f.ListVar(&v.Trackers, "tracker", "with --server auto, ask this apptracker too: `NODE` or HOST:PORT (repeatable)")
 	words, err := f.Parse(0, 3)
 	if err == nil {
 		err = f.Overlay(openSocksConfig, "socks", &c)
@@ -133,7 +137,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	defer node.Close()
 	p, err := proxy.NewClient(proxy.ClientConfig{
 		Node: proxy.ForClient(node), Listen: v.Listen, Server: v.Server, Credentials: cred, Open: v.Open,
-		Connections: v.Connections, Log: f.Logger(),
+		Connections: v.Connections, Finders: socksFinders(node, v.Trackers), Log: f.Logger(),
 	})
 	if errors.Is(err, proxy.ErrExposed) {
 		return applet.Usagef("%w: add --user and --pass-file, or --open if that is meant, or listen on 127.0.0.1", err)
@@ -189,6 +193,7 @@ func socksServer(ctx context.Context, e *applet.Env) int {
 	f.IntVar(&v.Connections, "connections", 2048, "most connections at once (`N`)")
 	f.IntVar(&v.PerKey, "per-key", 1024, "most connections at once of one client (`N`)")
 	f.StringVar(&v.Name, "name", socksServerKind, "`NAME` of this app beside its node")
+	f.ListVar(&v.Trackers, "tracker", "announce the exit to the apptracker of this `NODE` (repeatable)")
 	words, err := f.Parse(0, 3)
 	if err == nil {
 		err = f.Overlay(openSocksConfig, "socks", &c)
@@ -203,6 +208,9 @@ func socksServer(ctx context.Context, e *applet.Env) int {
 }
 
 func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) error {
+	if err := checkTrackers(v.Trackers); err != nil {
+		return err
+	}
 	node, err := socksNode(ctx, f)
 	if err != nil {
 		return err
@@ -233,7 +241,14 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 	if err := node.Register(ctx, r); err != nil {
 		return fmt.Errorf("register %q with the node: %w", v.Name, err)
 	}
-	return socksRun(ctx, node, x.Run)
+	return socksRun(ctx, node, func(ctx context.Context) error {
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		for _, where := range v.Trackers {
+			wg.Go(func() { announceExit(ctx, node, where, f.Logger()) })
+		}
+		return x.Run(ctx)
+	})
 }
 
 // socksAllowed opens the words of --allow. Without any, the members of a cluster may use its exits.

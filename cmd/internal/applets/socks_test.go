@@ -15,6 +15,7 @@ import (
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/mesh/key"
+	"skywire/mesh/tracker"
 	"skywire/signal"
 	"skywire/socks/proxy"
 )
@@ -146,6 +147,7 @@ func TestSocksErrors(t *testing.T) {
 		{"unknown key", n.run, "server --allow nobody", 4, "skywire node id"},
 		{"user without password", n.run, "client --user ann", 2, "go together"},
 		{"no password file", n.run, "client --user ann --pass-file " + empty + "/none", 1, "no such file"},
+		{"exit at a tcp tracker", n.run, "server --allow any --tracker 127.0.0.1:20000", 2, "over the mesh"},
 		{"two words", n.run, "client a b", 2, "NAME NODE_ADDR PORT"},
 		{"port is none", n.run, "client a 127.0.0.1:1 x", 2, `"x"`},
 		{"address is none", n.run, "server a b 1", 2, `"b"`},
@@ -282,5 +284,39 @@ func TestSocksShows(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "socks "+verb) || talk != "" {
 			t.Errorf("%s --help: status %d, %q, %q", verb, code, out, talk)
 		}
+	}
+}
+
+// TestSocksTracker finds an exit through a tracker reached over TCP.
+func TestSocksTracker(t *testing.T) {
+	t.Parallel()
+	n := startSocksNode(t, key.Open())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(cancel)
+	wg.Go(func() {
+		_ = signal.Serve(ctx, l, func(*signal.Conn) signal.Handler {
+			return func(_ context.Context, r *signal.Request) (any, error) {
+				socks := tracker.Service{Name: "socks", Type: "socks"}
+				return []tracker.Entry{{Key: n.exit, Service: socks}, {Key: n.info.Key, Service: socks}, {Key: n.info.Key, Service: tracker.Service{Name: "vpn", Type: "vpn"}}}, nil
+			}
+		})
+	})
+	node, err := app.Dial(ctx, n.run)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer node.Close()
+	f := socksFinders(node, []string{l.Addr().String(), "nobody"})
+	if got, err := f[0](ctx); err != nil || len(got) != 1 || got[0] != n.exit {
+		t.Errorf("found %v, %v; want the exit and not this node itself", got, err)
+	}
+	if _, err := f[1](ctx); err == nil || !strings.Contains(err.Error(), "tracker nobody") {
+		t.Errorf("unknown tracker: %v", err)
 	}
 }
