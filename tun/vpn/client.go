@@ -135,16 +135,19 @@ func (c *client) find(ctx context.Context) (key.Public, error) {
 	if len(list) == 0 {
 		return key.Public{}, ErrNoServer
 	}
-	best := slices.MinFunc(list, func(a, b app.Service) int {
-		switch {
-		case a.RTT == b.RTT:
-			return 0
-		case a.RTT != 0 && (b.RTT == 0 || a.RTT < b.RTT):
-			return -1
-		}
-		return 1
-	})
+	best := slices.MinFunc(list, Nearer)
 	return best.Key, nil
+}
+
+// Nearer orders services by round trip, those without one last.
+func Nearer(a, b app.Service) int {
+	switch {
+	case a.RTT == b.RTT:
+		return 0
+	case a.RTT != 0 && (b.RTT == 0 || a.RTT < b.RTT):
+		return -1
+	}
+	return 1
 }
 
 // ask opens the stream that is the lease.
