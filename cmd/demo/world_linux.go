@@ -147,7 +147,7 @@ func (d *demo) daemons(ctx context.Context) error {
 	d.step("starting the manager, and the vpn and socks servers of the exit")
 	return errors.Join(
 		d.start(ctx, "manager", "manager", "manager", "run"),
-		d.start(ctx, "exit", "vpn", "vpn", "server", "--exit", "--allow", d.key["client"]),
+		d.start(ctx, "exit", "vpn", "vpn", "server", "--exit", "--allow-private", "--allow", d.key["client"]),
 		d.start(ctx, "exit", "socks", "socks", "server", "--allow", d.key["client"], "--allow-private"),
 	)
 }

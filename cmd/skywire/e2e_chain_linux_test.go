@@ -56,7 +56,7 @@ func (w *world) exitBehind(box string) {
 	w.t.Helper()
 	w.plain("web")
 	w.must(w.lab.Wire(w.end(box, "lan", "10.50.0.1/24"), w.end("web", "eth0", "10.50.0.2/24")))
-	w.start(box, "vpn", "vpn", "server", "--exit", "--allow", w.key["a"])
+	w.start(box, "vpn", "vpn", "server", "--exit", "--allow-private", "--allow", w.key["a"])
 	w.serve(box, "[::]:8080")
 	w.serve("web", "10.50.0.2:8080")
 }

@@ -47,12 +47,13 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 
 // world is a lab with nodes in it.
 type world struct {
-	t   *testing.T
-	lab *lab.Lab
-	box map[string]*lab.Box
-	key map[string]string
-	mu  sync.Mutex
-	run map[string]*lab.Process // "box what" → the newest process of that name
+	t    *testing.T
+	lab  *lab.Lab
+	box  map[string]*lab.Box
+	key  map[string]string
+	mu   sync.Mutex
+	run  map[string]*lab.Process // "box what" → the newest process of that name
+	addr map[string]string       // mesh addresses asked so far
 }
 
 // newWorld makes a lab, or skips the test without root. When the test fails it prints the ends of all logs.
@@ -69,7 +70,7 @@ func newWorld(t *testing.T, name string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t: t, lab: l, box: map[string]*lab.Box{}, key: map[string]string{}, run: map[string]*lab.Process{}}
+	w := &world{t: t, lab: l, box: map[string]*lab.Box{}, key: map[string]string{}, run: map[string]*lab.Process{}, addr: map[string]string{}}
 	t.Cleanup(func() {
 		if t.Failed() {
 			for name, p := range w.run {
