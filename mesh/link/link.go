@@ -242,6 +242,9 @@ func (l *Link) Cipher() string {
 	return ""
 }
 
+// Initiator reports whether we began the handshake whose key is in use.
+func (l *Link) Initiator() bool { return l.openedWith != nil && l.openedWith.Initiator }
+
 // Ring returns the keys of the link; the owner reads hop keys from it.
 func (l *Link) Ring() *session.Ring { return l.ring }
 

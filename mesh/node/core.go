@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"skywire/mesh/forward"
@@ -115,6 +116,7 @@ type Core struct {
 	services []route.Service
 	policy   Policy
 	routesAt bool // the route table has to be rebuilt
+	hosts    atomic.Pointer[forward.Routes]
 
 	nextRecord  time.Duration
 	nextDigest  time.Duration
@@ -225,6 +227,13 @@ func (n *Core) Dial(now time.Duration, peer key.Public, addrs []forward.Endpoint
 	return err
 }
 
+// Close tells the neighbours that this node goes.
+func (n *Core) Close(now time.Duration) {
+	for _, l := range n.linkList() {
+		n.links.Remove(now, l)
+	}
+}
+
 // Tick does what is due. It is to be called at least every 50 ms while there are sessions, and returns the time by which
 // it wants to be called again.
 func (n *Core) Tick(now time.Duration) time.Duration {
@@ -236,10 +245,7 @@ func (n *Core) Tick(now time.Duration) time.Duration {
 	n.tickRelays(now)
 	n.tickEchoes(now)
 	n.tickRules(now)
-	if n.routesAt {
-		n.routesAt = false
-		n.plane.SetRoutes(n.buildRoutes())
-	}
+	n.refreshRoutes()
 	n.worker.Flush()
 	return next
 }

@@ -15,6 +15,8 @@ var (
 	ErrTooManySessions = errors.New("too many sessions")
 	// ErrBusy is returned when too many requests of a kind are under way.
 	ErrBusy = errors.New("too many requests at once")
+	// ErrClosed is returned when the node has ended.
+	ErrClosed = errors.New("node has ended")
 	// ErrUnknown is returned when a name stands for no node that is known here.
 	ErrUnknown = errors.New("no such node")
 )

@@ -44,7 +44,12 @@ func (n *Core) SetListen(addrs []string) { n.listen = addrs }
 
 // PutRecord takes a signed record from a store, a manager or an app. from is our own key for the store.
 func (n *Core) PutRecord(now time.Duration, raw []byte, from key.Public) route.Verdict {
-	v := n.db.Put(now, raw, from)
+	return n.PutRecordAged(now, raw, from, 0)
+}
+
+// PutRecordAged is PutRecord for one that is known to be that old.
+func (n *Core) PutRecordAged(now time.Duration, raw []byte, from key.Public, age time.Duration) route.Verdict {
+	v := n.db.PutAged(now, raw, from, age)
 	n.recordPut(now, v, from)
 	return v
 }

@@ -294,6 +294,7 @@ func (n *Core) chooseActive(now time.Duration, s *peerSession) {
 	n.log.Info("path in use", "peer", s.peer.Short(), "path", best.String())
 	n.use(now, s)
 	n.applyKeys(now, s)
+	n.refreshRoutes()
 	n.finish(s, nil)
 	n.release(now, s)
 }
@@ -325,10 +326,6 @@ func (n *Core) use(now time.Duration, s *peerSession) {
 
 // release sends the packets that waited for the session.
 func (n *Core) release(now time.Duration, s *peerSession) {
-	if n.routesAt {
-		n.routesAt = false
-		n.plane.SetRoutes(n.buildRoutes())
-	}
 	waiting := s.waiting
 	s.waiting = nil
 	for _, p := range waiting {
@@ -652,6 +649,26 @@ func (n *Core) applyGrants(s *peerSession) {
 		}
 	}
 	s.plane.SetGrants(g)
+}
+
+// SessionAt returns the data plane's session with the owner of a mesh address, nil if there is none. Any goroutine may
+// call it.
+func (n *Core) SessionAt(a netip.Addr) *forward.Session {
+	if r := n.hosts.Load(); r != nil {
+		return r.Hosts[a]
+	}
+	return nil
+}
+
+// refreshRoutes gives the data plane the sessions and prefixes of this moment, if they changed.
+func (n *Core) refreshRoutes() {
+	if !n.routesAt {
+		return
+	}
+	n.routesAt = false
+	r := n.buildRoutes()
+	n.hosts.Store(r)
+	n.plane.SetRoutes(r)
 }
 
 func (n *Core) buildRoutes() *forward.Routes {

@@ -1,0 +1,515 @@
+package applets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"skywire/cmd/internal/applet"
+	"skywire/mesh/app"
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/node"
+	"skywire/mesh/node/api"
+	"skywire/signal"
+	"skywire/tun"
+)
+
+// nodeName is the applet and its section of config.yaml.
+const nodeName = "node"
+
+func nodeApplet() applet.Applet {
+	return applet.Command{
+		Name:    nodeName,
+		Summary: "the mesh daemon: links, paths, sessions, forwarding",
+		About: "A first mesh of two boxes:\n" +
+			"  on the one with a reachable address:  node run --open --name home\n" +
+			"  on the other one:                     node run --open --name away --peer HOST:7667\n" +
+			"  then on either:                       node ping home, vpn up, socks client …",
+		Verbs: []applet.Verb{
+			{Name: "run", Args: "[flags]", Summary: "the daemon", Run: nodeRun},
+			{Name: "id", Summary: "this node's public key; made if there is none", Run: nodeID},
+			{Name: "status", Summary: "how the node is", Run: nodeStatus},
+			{Name: "peers", Summary: "the neighbours", Run: nodePeers},
+			{Name: "paths", Summary: "paths of our own sessions", Run: nodePaths},
+			{Name: "routes", Summary: "label rules: what runs through and ends here", Run: nodeRoutes},
+			{Name: "services", Args: "[--type T]", Summary: "what the nodes of the mesh offer", Run: nodeServices},
+			{Name: "ping", Args: "NODE [-c N] [-i S]", Summary: "round trips end to end over the mesh", Run: nodePing},
+			{Name: "trace", Args: "NODE", Summary: "the path hop by hop", Run: nodeTrace},
+			{Name: "why", Args: "NODE", Summary: "why this path and not another", Run: nodeWhy},
+			{Name: "bench", Args: "NODE [-t S]", Summary: "throughput of a stream to a node, both ways", Run: nodeBench},
+		},
+		Default:      nodeRun2017,
+		DefaultTakes: func(args []string) bool { return len(args) >= 1 && strings.Contains(args[0], ":") },
+	}.Applet()
+}
+
+// nodeConfig is the section "node" of config.yaml.
+type nodeConfig struct {
+	Name       string        `yaml:"name"`
+	Listen     []string      `yaml:"listen"`
+	Peers      []string      `yaml:"peers"`
+	Managers   []string      `yaml:"managers"`
+	Open       bool          `yaml:"open"`
+	Allow      []string      `yaml:"allow"`
+	Rekey      time.Duration `yaml:"rekey"`
+	StoreAfter time.Duration `yaml:"store_after"`
+	Plain      bool          `yaml:"plain"`
+}
+
+const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
+
+ADDR is udp://host:port or host:port. A peer is KEY@ADDR, or ADDR alone where that node runs --open: its key is learnt and
+pinned. Who may link is said by --open (anyone) or --allow KEY (repeatable); peers and managers given with a key are
+allowed. The node needs no rights beyond its ports.`
+
+func nodeRun(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node run", "[--listen ADDR]… [--peer KEY@ADDR]… [--open|--allow KEY]…", nodeRunAbout)
+	var c nodeConfig
+	f.StringVar(&c.Name, "name", "", "`NAME` of the node, shown to others (default: the host's)")
+	f.ListVar(&c.Listen, "listen", fmt.Sprintf("`ADDR` to listen on, repeatable (default udp://[::]:%d)", node.DefaultPort))
+	f.ListVar(&c.Peers, "peer", "`KEY@ADDR` to keep a link with, repeatable")
+	f.ListVar(&c.Managers, "manager", "`KEY@ADDR` of a manager, repeatable, the preferred first")
+	f.BoolVar(&c.Open, "open", false, "anyone may link and pass traffic through")
+	f.ListVar(&c.Allow, "allow", "`KEY` that may link, repeatable")
+	f.DurationVar(&c.Rekey, "rekey", 0, "how long a key is used (default 2m0s)")
+	f.DurationVar(&c.StoreAfter, "store-after", 0, "age at which relay rules are written to flash (default 1m0s)")
+	f.BoolVar(&c.Plain, "plain", false, "one datagram a system call: no UDP_GRO and UDP_SEGMENT")
+	_, err := f.Parse(0, 0)
+	if err == nil {
+		err = f.Overlay(openSections, nodeName, &c)
+	}
+	if err != nil {
+		return f.Exit(err)
+	}
+	return f.Duty(ctx, func(ctx context.Context) error { return runNode(ctx, f, c) })
+}
+
+// nodeRun2017 takes the words of 2017: OWN_ADDR [MANAGER_OR_PEER_ADDR [RANDOM [APP_PORT [NAME]]]]. The host of OWN_ADDR
+// was what others reach the box by, which may be its router's: only its port is listened on. Apps find the node by its
+// run directory, so APP_PORT has no meaning any more.
+func nodeRun2017(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node", "OWN_ADDR [PEER_ADDR [true|false [APP_PORT [NAME]]]]", "The form of 2017; see node run --help.")
+	words, err := f.Parse(1, 5)
+	if err != nil {
+		return f.Exit(err)
+	}
+	c := nodeConfig{Open: true}
+	_, port, err := net.SplitHostPort(words[0])
+	if err != nil {
+		return f.Exit(applet.Usagef("own address %q: %v", words[0], err))
+	}
+	c.Listen = []string{":" + port}
+	if len(words) > 1 {
+		c.Peers = []string{words[1]}
+	}
+	if len(words) > 4 {
+		c.Name = words[4]
+	}
+	return f.Duty(ctx, func(ctx context.Context) error { return runNode(ctx, f, c) })
+}
+
+// runNode turns words into the node's Config and runs it.
+func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
+	log := f.Logger()
+	conf := node.Config{
+		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
+		StoreAfter: c.StoreAfter, Plain: c.Plain, Log: log,
+		OpenTUN: func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
+	}
+	if conf.Name == "" {
+		if h, err := os.Hostname(); err == nil {
+			conf.Name, _, _ = strings.Cut(h, ".")
+		}
+	}
+	for _, a := range c.Listen {
+		hp, err := parseAddr(a)
+		if err != nil {
+			return applet.Usagef("--listen %q: %v", a, err)
+		}
+		conf.Listen = append(conf.Listen, hp)
+	}
+	var err error
+	if conf.Peers, err = parsePeers("--peer", c.Peers); err != nil {
+		return err
+	}
+	if conf.Managers, err = parsePeers("--manager", c.Managers); err != nil {
+		return err
+	}
+	for _, a := range c.Allow {
+		k, err := key.Parse(a)
+		if err != nil {
+			return applet.Usagef("--allow %q: %v", a, err)
+		}
+		conf.Allow = append(conf.Allow, k)
+	}
+	if !conf.Open && len(conf.Allow)+len(conf.Peers)+len(conf.Managers) == 0 {
+		log.Warn("nobody may link with this node: run it with --open, --allow KEY or --peer KEY@ADDR")
+	}
+	n, err := node.New(conf)
+	if err != nil {
+		return err
+	}
+	return n.Run(ctx)
+}
+
+// parseAddr takes ADDR and returns host:port.
+func parseAddr(a string) (string, error) {
+	scheme, rest, ok := strings.Cut(a, "://")
+	if !ok {
+		rest, scheme = a, "udp"
+	}
+	if scheme != "udp" {
+		return "", fmt.Errorf("carrier %q is not in this version; there is udp", scheme)
+	}
+	if _, _, err := net.SplitHostPort(rest); err != nil {
+		if !strings.Contains(err.Error(), "missing port") {
+			return "", err
+		}
+		rest = net.JoinHostPort(strings.Trim(rest, "[]"), strconv.Itoa(node.DefaultPort))
+	}
+	return rest, nil
+}
+
+// parsePeers takes KEY@ADDR, ADDR or KEY.
+func parsePeers(flag string, all []string) ([]node.Peer, error) {
+	var peers []node.Peer
+	for _, s := range all {
+		var p node.Peer
+		k, a, ok := strings.Cut(s, "@")
+		if !ok {
+			if parsed, err := key.Parse(s); err == nil {
+				peers = append(peers, node.Peer{Key: parsed})
+				continue
+			}
+			k, a = "", s
+		}
+		var err error
+		if k != "" {
+			if p.Key, err = key.Parse(k); err != nil {
+				return nil, applet.Usagef("%s %q: %v", flag, s, err)
+			}
+		}
+		if p.Addr, err = parseAddr(a); err != nil {
+			return nil, applet.Usagef("%s %q: %v", flag, s, err)
+		}
+		peers = append(peers, p)
+	}
+	return peers, nil
+}
+
+func nodeID(_ context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node id", "[--json]", "Prints the public key of this box's node. There need be no node running.")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	k, _, err := key.LoadOrCreate(filepath.Join(f.State, "node.key"))
+	if err != nil {
+		return f.Exit(err)
+	}
+	if !f.JSON {
+		fmt.Fprintln(e.Stdout, k.Public())
+		return applet.OK
+	}
+	info := struct {
+		Key     key.Public `json:"key"`
+		Address string     `json:"address"`
+		Name    string     `json:"name"`
+	}{Key: k.Public(), Address: key.Open().Address(k.Public()).String()}
+	if h, err := os.Hostname(); err == nil {
+		info.Name, _, _ = strings.Cut(h, ".")
+	}
+	if c, err := app.Dial(context.Background(), f.Run); err == nil {
+		info.Name = c.Self().Name
+		_ = c.Close()
+	}
+	return f.Exit(e.PrintJSON(info))
+}
+
+// askTimeout bounds a question of a person to the node.
+const askTimeout = 30 * time.Second
+
+// ask runs one verb that asks the node of this box.
+func ask(ctx context.Context, f *applet.Flags, question func(ctx context.Context, c *app.Client) error) int {
+	return f.Duty(ctx, func(ctx context.Context) error {
+		c, err := awaitNode(ctx, f, 0)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		return question(ctx, c)
+	})
+}
+
+// show asks one method and prints its result.
+func show[T any](ctx context.Context, f *applet.Flags, method string, params any, print func(T) error) int {
+	return ask(ctx, f, func(ctx context.Context, c *app.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		var v T
+		if err := c.Call(ctx, method, params, &v); err != nil {
+			return err
+		}
+		if f.JSON {
+			return f.Env().PrintJSON(v)
+		}
+		return print(v)
+	})
+}
+
+func nodeStatus(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node status", "[--json]", "Shows how the node of this box is.")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.status", nil, func(s api.Status) error {
+		fmt.Fprintf(e.Stdout, "name      %s\nkey       %s\naddress   %s\nlisten    %s\n", s.Name, s.Key, s.Address, strings.Join(s.Listen, " "))
+		if s.Manager.Key != "" {
+			fmt.Fprintf(e.Stdout, "manager   %s (%s)\n", s.Manager.Key, s.Manager.State)
+		}
+		fmt.Fprintf(e.Stdout, "links     %d\nsessions  %d\nroutes    %d\nreceived  %s\nsent      %s\nrelayed   %s in %d packets\n",
+			s.Links, s.Sessions, s.Routes, applet.Bytes(s.RxBytes), applet.Bytes(s.TxBytes), applet.Bytes(s.RelayedBytes), s.RelayedPackets)
+		if !s.Ready {
+			fmt.Fprintln(e.Stdout, "not ready: no link is up; node peers shows who is dialled")
+		}
+		var names []string
+		for n := range s.Drops {
+			names = append(names, n)
+		}
+		slices.Sort(names)
+		for _, n := range names {
+			fmt.Fprintf(e.Stdout, "drops     %s %d\n", n, s.Drops[n])
+		}
+		return nil
+	})
+}
+
+func nodePeers(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node peers", "[--json]", "Lists the neighbours and how their links are.")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.peers", nil, func(all []api.Peer) error {
+		t := e.NewTable("NAME", "KEY", "STATE", "ADDR", "RTT", "LOSS", "MTU", "RECEIVED", "SENT")
+		for _, p := range all {
+			t.Row(p.Name, p.Key, p.State, p.Endpoint, fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, applet.Bytes(p.RxBytes), applet.Bytes(p.TxBytes))
+		}
+		return t.Flush()
+	})
+}
+
+func percent(v float64) string { return fmt.Sprintf("%.1f %%", v*100) }
+
+func hopsText(hops []key.Public) string {
+	var all []string
+	for _, k := range hops {
+		all = append(all, k.Short())
+	}
+	return strings.Join(all, " → ")
+}
+
+func nodePaths(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node paths", "[--json]", "Lists the paths of this node's sessions.")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.paths", nil, func(all []api.Path) error {
+		t := e.NewTable("PEER", "NUMBER", "ROLE", "STATE", "HOPS", "RTT", "MTU")
+		for _, p := range all {
+			t.Row(p.Peer.Short(), p.Number, p.Role, p.State, hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), p.MTU)
+		}
+		return t.Flush()
+	})
+}
+
+func nodeRoutes(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node routes", "[--json]", "Lists the label rules of this node: paths of others that run through it, and paths that end here.")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.routes", nil, func(all []api.Route) error {
+		t := e.NewTable("LABEL", "KIND", "FROM", "TO", "OUT", "LANES", "PACKETS", "BYTES", "IDLE")
+		for _, r := range all {
+			t.Row(r.Label, r.Kind, short(r.In), short(r.Out), r.OutBase, r.Lanes, r.Packets, applet.Bytes(r.Bytes), fmt.Sprintf("%d s", r.IdleS))
+		}
+		return t.Flush()
+	})
+}
+
+func short(k string) string { return k[:min(8, len(k))] }
+
+func nodeServices(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node services", "[--type T] [--json]", "Lists what the nodes of the mesh offer, nearest first.")
+	typ := f.String("type", "", "only services of `TYPE` (vpn, socks, manager, …)")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.services", api.ServicesParams{Type: *typ}, func(all []app.Service) error {
+		t := e.NewTable("TYPE", "NAME", "NODE", "KEY", "ONLINE", "RTT", "META")
+		for _, s := range all {
+			t.Row(s.Type, s.Name, s.Node, s.Key, s.Online, fmt.Sprintf("%.2f ms", s.RTT), s.Meta)
+		}
+		return t.Flush()
+	})
+}
+
+// pingReport is ping --json.
+type pingReport struct {
+	Key      key.Public `json:"key"`
+	Sent     int        `json:"sent"`
+	Received int        `json:"received"`
+	Loss     float64    `json:"loss"`
+	Min      float64    `json:"min_ms"`
+	Avg      float64    `json:"avg_ms"`
+	P99      float64    `json:"p99_ms"`
+	Max      float64    `json:"max_ms"`
+}
+
+func nodePing(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node ping", "NODE [-c N] [-i S] [--json]", "Pings a node end to end over the mesh, relays included.")
+	count := f.Int("c", 4, "how many `N` pings; 0: until interrupted")
+	interval := f.Float64("i", 1, "`SECONDS` between two pings")
+	words, err := f.Parse(1, 1)
+	if err == nil && (*interval < 0 || *count < 0) {
+		err = applet.Usagef("-c and -i can't be negative")
+	}
+	if err != nil {
+		return f.Exit(err)
+	}
+	return ask(ctx, f, func(ctx context.Context, c *app.Client) error {
+		to, err := c.Resolve(ctx, words[0])
+		if err != nil {
+			return err
+		}
+		r := pingReport{Key: to}
+		var rtts []float64
+		var last error
+		ticks := time.NewTicker(max(time.Duration(*interval*float64(time.Second)), time.Millisecond))
+		defer ticks.Stop()
+		for i := 0; (*count == 0 || i < *count) && ctx.Err() == nil; i++ {
+			if i > 0 {
+				select {
+				case <-ticks.C:
+				case <-ctx.Done():
+					continue
+				}
+			}
+			pctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			d, err := c.Ping(pctx, to)
+			cancel()
+			if ctx.Err() != nil {
+				break
+			}
+			r.Sent++
+			if err != nil {
+				last = err
+				if !f.JSON {
+					fmt.Fprintf(e.Stdout, "%d: %v\n", i+1, err)
+				}
+				continue
+			}
+			r.Received++
+			v := float64(d.Microseconds()) / 1000
+			rtts = append(rtts, v)
+			if !f.JSON {
+				fmt.Fprintf(e.Stdout, "%d: %.2f ms\n", i+1, v)
+			}
+		}
+		return r.print(f, e, rtts, last)
+	})
+}
+
+func (r *pingReport) print(f *applet.Flags, e *applet.Env, rtts []float64, last error) error {
+	if r.Sent > 0 {
+		r.Loss = float64(r.Sent-r.Received) / float64(r.Sent)
+	}
+	if len(rtts) > 0 {
+		slices.Sort(rtts)
+		sum := 0.0
+		for _, v := range rtts {
+			sum += v
+		}
+		r.Min, r.Max, r.Avg, r.P99 = rtts[0], rtts[len(rtts)-1], sum/float64(len(rtts)), rtts[len(rtts)*99/100]
+	}
+	if f.JSON {
+		if err := e.PrintJSON(r); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(e.Stdout, "%d sent, %d received, loss %s; min/avg/p99 %.2f/%.2f/%.2f ms\n", r.Sent, r.Received, percent(r.Loss), r.Min, r.Avg, r.P99)
+	}
+	if r.Received == 0 && r.Sent > 0 {
+		return applet.WithCode(applet.NotRunning, fmt.Errorf("no answer from the node: %w; see: skywire node why %s", last, r.Key))
+	}
+	return nil
+}
+
+func nodeTrace(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node trace", "NODE [--json]", "Shows the path in use to a node, with the round trip to each of its nodes.")
+	words, err := f.Parse(1, 1)
+	if err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.trace", api.KeyParams{Key: words[0]}, func(r api.Trace) error {
+		t := e.NewTable("HOP", "NAME", "KEY", "RTT", "LOSS", "CARRIER", "MTU")
+		for i, h := range r.Hops {
+			rtt := "no answer"
+			if h.RTT != nil {
+				rtt = fmt.Sprintf("%.2f ms", *h.RTT)
+			}
+			t.Row(i+1, h.Name, h.Key, rtt, percent(h.Loss), h.Carrier, h.MTU)
+		}
+		return t.Flush()
+	})
+}
+
+func nodeWhy(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node why", "NODE [--json]", "Says why traffic to a node takes the path it takes, and why it is relayed.")
+	words, err := f.Parse(1, 1)
+	if err != nil {
+		return f.Exit(err)
+	}
+	return show(ctx, f, "node.why", api.KeyParams{Key: words[0]}, func(w api.Why) error {
+		fmt.Fprintf(e.Stdout, "%s\n%s\n", w.Summary, w.Direct)
+		t := e.NewTable("USED", "HOPS", "RTT", "LOSS", "COST", "REASON")
+		for _, p := range w.Paths {
+			t.Row(map[bool]string{true: "*"}[p.Used], hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.Cost, p.Reason)
+		}
+		return t.Flush()
+	})
+}
+
+func nodeBench(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node bench", "NODE [-t S] [--json]", "Measures the throughput of one stream to a node, there and back.")
+	seconds := f.Float64("t", 3, "`SECONDS` each way")
+	words, err := f.Parse(1, 1)
+	if err == nil && (*seconds <= 0 || *seconds > 60) {
+		err = applet.Usagef("-t must be above 0 and at most 60")
+	}
+	if err != nil {
+		return f.Exit(err)
+	}
+	return ask(ctx, f, func(ctx context.Context, c *app.Client) error {
+		ctx, cancel := context.WithTimeout(ctx, askTimeout+time.Duration(2**seconds*float64(time.Second)))
+		defer cancel()
+		var r api.BenchResult
+		if err := c.Call(ctx, "node.bench", api.BenchParams{Key: words[0], Seconds: *seconds}, &r); err != nil {
+			if errors.Is(err, signal.ErrNotFound) {
+				return fmt.Errorf("%w (does the other node run?)", err)
+			}
+			return err
+		}
+		if f.JSON {
+			return e.PrintJSON(r)
+		}
+		fmt.Fprintf(e.Stdout, "to it %.1f Mbit/s, from it %.1f Mbit/s\n", r.SendMbit, r.ReceiveMbit)
+		return nil
+	})
+}

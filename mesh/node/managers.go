@@ -1,0 +1,156 @@
+package node
+
+import (
+	"context"
+	"io"
+	"slices"
+	"time"
+
+	"skywire/mesh/app"
+	"skywire/mesh/key"
+	"skywire/mesh/manager/report"
+	"skywire/mesh/node/api"
+	"skywire/mesh/route"
+)
+
+// managerCall bounds what a manager's goroutine waits for the owner.
+const managerCall = 5 * time.Second
+
+func (n *Node) newReporter() (*report.Reporter, error) {
+	var keys []key.Public
+	for _, m := range n.cfg.Managers {
+		if m.Key != (key.Public{}) && m.Key != n.Key() && !slices.Contains(keys, m.Key) {
+			keys = append(keys, m.Key)
+		}
+	}
+	return report.New(report.Config{Node: (*reported)(n), Network: n.network, Managers: keys, Program: n.cfg.Version, Log: n.log})
+}
+
+// watchRecords wakes the reporter when records changed.
+func (n *Node) watchRecords(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.recordsChanged:
+			n.reporter.OwnChanged()
+		}
+	}
+}
+
+// watchServices states in our record what the apps of this box offer.
+func (n *Node) watchServices(ctx context.Context) error {
+	for {
+		changed := n.server.Changed()
+		var all []route.Service
+		for _, s := range n.server.Services() {
+			all = append(all, route.Service{Name: s.Name, Type: s.Type, Port: s.Port, Meta: s.Meta})
+		}
+		if err := n.do(ctx, func(now time.Duration) { n.core.SetServices(now, all) }); err != nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
+}
+
+// reported is Node as mesh/manager/report sees it.
+type reported Node
+
+func (r *reported) do(f func(now time.Duration)) {
+	ctx, cancel := context.WithTimeout(context.Background(), managerCall)
+	defer cancel()
+	_ = (*Node)(r).do(ctx, f)
+}
+
+func (r *reported) OwnRecord() (raw []byte) {
+	r.do(func(time.Duration) {
+		if e := r.core.db.Get(r.core.self); e != nil {
+			raw = e.Raw
+		}
+	})
+	return raw
+}
+
+func (r *reported) Digests() (sum uint64, parts []route.Digest) {
+	r.do(func(time.Duration) { sum, parts = r.core.db.Sum(), r.core.db.Digests(0) })
+	return sum, parts
+}
+
+func (r *reported) Records(keys []key.Public) (all []report.Record) {
+	r.do(func(now time.Duration) {
+		for _, k := range keys {
+			if e := r.core.db.Get(k); e != nil {
+				all = append(all, report.NewRecord(e, now))
+			}
+		}
+	})
+	return all
+}
+
+func (r *reported) PutRecord(from key.Public, rec report.Record) {
+	r.do(func(now time.Duration) { r.core.PutRecordAged(now, rec.Raw, from, rec.Age()) })
+}
+
+func (r *reported) DialService(ctx context.Context, to key.Public, service string) (io.ReadWriteCloser, error) {
+	return r.streams.Dial(ctx, to, service, nil)
+}
+
+func (r *reported) Propose(p report.Proposal) {
+	paths := make([][]key.Public, 0, len(p.Paths))
+	for _, q := range p.Paths {
+		paths = append(paths, q.Hops)
+	}
+	r.do(func(now time.Duration) { r.core.Propose(now, p.To, paths) })
+}
+
+// Propose implements api.Node.
+func (n *Node) Propose(ctx context.Context, p api.Proposal) error {
+	return n.do(ctx, func(now time.Duration) { n.core.Propose(now, p.To, p.Paths) })
+}
+
+// PutRecord implements api.Node.
+func (n *Node) PutRecord(ctx context.Context, raw []byte) error {
+	var v route.Verdict
+	if err := n.do(ctx, func(now time.Duration) { v = n.core.PutRecord(now, raw, n.Key()) }); err != nil {
+		return err
+	}
+	return v.Err
+}
+
+// Services implements api.Node: what the nodes of the mesh say that they offer, nearest first.
+func (n *Node) Services(ctx context.Context, typ string) ([]app.Service, error) {
+	var all []app.Service
+	err := n.do(ctx, func(now time.Duration) {
+		g := n.core.topology()
+		for _, e := range n.core.db.Entries() {
+			for _, s := range e.Services {
+				if typ != "" && s.Type != typ {
+					continue
+				}
+				v := app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Meta: s.Meta, Key: e.Key, Node: e.Name}
+				if e.Key == n.core.self {
+					v.Online = true
+				} else if p := route.Paths(g, n.core.self, e.Key, 1, route.Constraints{}); len(p) > 0 {
+					v.Online, v.RTT = true, p[0].RTT.Seconds()*1000
+				}
+				all = append(all, v)
+			}
+		}
+	})
+	slices.SortStableFunc(all, func(a, b app.Service) int {
+		switch {
+		case a.Online != b.Online:
+			return map[bool]int{true: -1, false: 1}[a.Online]
+		case a.RTT < b.RTT:
+			return -1
+		case a.RTT > b.RTT:
+			return 1
+		}
+		return 0
+	})
+	return all, err
+}

@@ -1,0 +1,432 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	randv2 "math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"skywire/mesh/app"
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/link"
+	"skywire/mesh/link/udp"
+	"skywire/mesh/manager/report"
+	"skywire/mesh/node/api"
+	"skywire/mesh/store"
+	"skywire/mesh/stream"
+)
+
+// inboxSize bounds what the loops have handed to the owner and it has not looked at; more is dropped and counted.
+const inboxSize = 1024
+
+// DefaultPort is the UDP port of a node that is told none.
+const DefaultPort = 7667
+
+// Peer is a node to link with: a key, an address (host:port), or both.
+type Peer struct {
+	Key  key.Public // zero: learnt from whoever is at Addr, then pinned
+	Addr string     // host:port; empty for a manager that others lead to
+}
+
+// Config is what a node is run with.
+type Config struct {
+	State, Run string // directories
+	Name       string
+	Version    string
+	Listen     []string // host:port; none: every address, DefaultPort
+	Peers      []Peer
+	Managers   []Peer
+	Open       bool
+	Allow      []key.Public
+	Rekey      time.Duration // of links and sessions; 0: 120 s
+	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
+	Plain      bool          // no UDP offloads
+	OpenTUN    func(f *os.File, mtu int) (forward.TUN, error)
+	Log        *slog.Logger
+}
+
+// Validate reports the first thing that can't work.
+func (c *Config) Validate() error {
+	if c.State == "" || c.Run == "" {
+		return errors.New("node: state and run directories are needed")
+	}
+	for _, p := range append(append([]Peer(nil), c.Peers...), c.Managers...) {
+		if p.Addr == "" {
+			continue
+		}
+		if _, _, err := net.SplitHostPort(p.Addr); err != nil {
+			return fmt.Errorf("peer %q: %w (use KEY@host:port)", p.Addr, err)
+		}
+	}
+	return nil
+}
+
+// Node is a running node.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	identity *key.Private
+	network  key.NetworkID
+	core     *Core
+	store    *store.DB
+	sockets  []*udp.Socket
+	loop     *forward.Loop
+	streams  *stream.Endpoint
+	server   *api.Server
+	reporter *report.Reporter
+	started  time.Time
+	boot     uint64
+
+	inbox   chan func(now time.Duration)
+	missed  atomic.Uint64 // events dropped because the owner was behind
+	ended   chan struct{}
+	resolve *resolver
+
+	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
+	sender *forward.Worker
+
+	tunMu sync.Mutex             // guards tuns
+	tuns  map[string]forward.TUN // by device
+
+	recordsChanged chan struct{}    // capacity 1: a note that there is news
+	broken         chan forward.TUN // capacity 16: devices deleted under us
+	saveAt         time.Duration
+	saveError      string                              // the last one logged
+	counted        map[store.CounterKey]store.Counters // of earlier starts
+}
+
+// New opens state, sockets and store; nothing runs before Run, which closes them.
+func New(c Config) (*Node, error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if len(c.Listen) == 0 {
+		c.Listen = []string{fmt.Sprintf(":%d", DefaultPort)}
+	}
+	n := &Node{
+		cfg: c, log: c.Log, network: key.Open(), started: time.Now(),
+		inbox: make(chan func(time.Duration), inboxSize), ended: make(chan struct{}), tuns: map[string]forward.TUN{},
+		recordsChanged: make(chan struct{}, 1), broken: make(chan forward.TUN, 16),
+	}
+	if err := n.open(); err != nil {
+		n.close()
+		return nil, err
+	}
+	return n, nil
+}
+
+// open makes everything that can fail.
+func (n *Node) open() (err error) {
+	var created bool
+	if n.identity, created, err = key.LoadOrCreate(filepath.Join(n.cfg.State, "node.key")); err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	if created {
+		n.log.Info("identity created", "key", n.identity.Public())
+	}
+	n.openStore()
+	if err := n.listen(); err != nil {
+		return err
+	}
+	if err := n.build(); err != nil {
+		return err
+	}
+	return n.restore()
+}
+
+// openStore opens the database. Without one a node works, but forgets at its end what it knew.
+func (n *Node) openStore() {
+	db, err := store.Open(filepath.Join(n.cfg.State, "node.db"), store.Options{})
+	switch {
+	case err != nil:
+		n.log.Error("store not open: routes and records will not outlive this process", "err", err)
+		return
+	case db.Warning() != nil:
+		n.log.Warn("store was damaged and begins anew", "err", db.Warning())
+	}
+	n.store = db
+}
+
+func (n *Node) listen() error {
+	for _, a := range n.cfg.Listen {
+		addr, err := net.ResolveUDPAddr("udp", strings.TrimPrefix(a, "udp://"))
+		if err != nil {
+			return fmt.Errorf("listen %q: %w", a, err)
+		}
+		ap := addr.AddrPort()
+		if addr.IP == nil {
+			ap = netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port))
+		}
+		s, err := udp.Listen(udp.Config{Addr: ap, Plain: n.cfg.Plain})
+		if err != nil {
+			return fmt.Errorf("listen %s: %w", a, err)
+		}
+		n.sockets = append(n.sockets, s)
+		i := s.Info()
+		n.log.Info("listening", "addr", s.Addr(), "gso", i.GSO, "gro", i.GRO, "rcvbuf_bytes", i.ReceiveBuffer)
+	}
+	return nil
+}
+
+// Send implements forward.Output over the sockets.
+func (n *Node) Send(to forward.Endpoint, train []byte, seg int) error {
+	i := int(to.Socket)
+	if i >= len(n.sockets) {
+		i = 0
+	}
+	return n.sockets[i].Send(to.Addr, train, seg)
+}
+
+// Transmit implements Outside.
+func (n *Node) Transmit(to forward.Endpoint, b []byte) {
+	if err := n.Send(to, b, len(b)); err != nil {
+		n.log.Debug("datagram not sent", "addr", to.Addr, "bytes", len(b), "err", err)
+	}
+}
+
+// Pinned implements Outside: the key is kept for the address, and another one there is refused from now on.
+func (n *Node) Pinned(addr forward.Endpoint, peer key.Public) {
+	if n.store == nil {
+		return
+	}
+	if err := n.store.Batch(func(t *store.Tx) error { t.Pin(addr.Addr.String(), peer); return nil }); err != nil {
+		n.log.Warn("key of peer not pinned", "addr", addr.Addr, "err", err)
+	}
+}
+
+// RecordsChanged implements Outside.
+func (n *Node) RecordsChanged() {
+	select {
+	case n.recordsChanged <- struct{}{}:
+	default: // somebody will look anyway
+	}
+}
+
+func (n *Node) build() (err error) {
+	var b [24]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return fmt.Errorf("random: %w", err)
+	}
+	n.boot = binary.BigEndian.Uint64(b[:]) | 1
+	var boots uint64
+	if n.store != nil {
+		if boots, err = n.store.CountBoot(); err != nil {
+			n.log.Warn("start not counted", "err", err)
+		}
+		if number, err := n.store.Number(); err == nil {
+			// Numbers used since the last save are unknown; a start leaves room for a second's worth of every one of them.
+			boots = max(boots, number>>20+1)
+		}
+	}
+	n.core, err = NewCore(CoreConfig{
+		Identity: n.identity, Network: n.network, Name: n.cfg.Name, Version: n.cfg.Version, Boot: n.boot,
+		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
+		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
+		Timers: link.Timers{Rekey: n.cfg.Rekey}, Log: n.log,
+	}, n, (*upcalls)(n), n)
+	if err != nil {
+		return err
+	}
+	poller, err := udp.NewPoller()
+	if err != nil {
+		return fmt.Errorf("poller: %w", err)
+	}
+	var all []forward.Socket
+	for _, s := range n.sockets {
+		all = append(all, s)
+	}
+	n.loop, err = forward.NewLoop(forward.LoopConfig{
+		Plane: n.core.Plane(), Poller: poller, Sockets: all, Now: link.Now, Detached: n.tunBroke, Log: n.log,
+	})
+	if err != nil {
+		return err
+	}
+	n.sender = n.core.Plane().NewWorker(n)
+	if n.streams, err = stream.New(stream.Config{Identity: n.identity, Network: n.network, Carrier: n, Log: n.log}); err != nil {
+		return err
+	}
+	if n.server, err = api.New(api.Config{
+		Path: filepath.Join(n.cfg.Run, app.SocketName), Node: n, Streams: n.streams, Log: n.log,
+	}); err != nil {
+		return err
+	}
+	n.resolve = newResolver(n)
+	n.reporter, err = n.newReporter()
+	return err
+}
+
+// Key returns the node's public key.
+func (n *Node) Key() key.Public { return n.identity.Public() }
+
+// Run works until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	defer n.close()
+	if err := os.MkdirAll(n.cfg.Run, 0o750); err != nil {
+		return fmt.Errorf("run directory: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	var first error
+	var once sync.Once
+	part := func(name string, f func(context.Context) error) {
+		wg.Go(func() {
+			defer cancel() // one part gone: the node is not a node any more
+			if err := f(ctx); err != nil && !errors.Is(err, context.Canceled) {
+				once.Do(func() { first = fmt.Errorf("%s: %w", name, err) })
+			}
+		})
+	}
+	part("event loop", n.loop.Run)
+	part("owner", n.own)
+	part("streams", n.streams.Run)
+	part("api", n.server.Run)
+	part("tuns", n.closeBroken)
+	part("services", n.watchServices)
+	part("resolver", n.resolve.run)
+	part("managers", n.reporter.Run)
+	part("records", n.watchRecords)
+	n.log.Info("node is up", "key", n.Key(), "address", n.core.Address())
+	wg.Wait()
+	n.log.Info("node ends")
+	return first
+}
+
+// own is the owner loop: it alone touches core.
+func (n *Node) own(ctx context.Context) error {
+	defer close(n.ended)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			n.goodbye()
+			return nil
+		case f := <-n.inbox:
+			now := link.Now()
+			f(now)
+			n.drain(now)
+		case <-timer.C:
+		}
+		now := link.Now()
+		next := n.core.Tick(now)
+		n.save(now, false)
+		timer.Reset(max(next-now, time.Millisecond))
+	}
+}
+
+// drain takes what else waits, so that a burst costs one Tick.
+func (n *Node) drain(now time.Duration) {
+	for range 64 {
+		select {
+		case f := <-n.inbox:
+			f(now)
+		default:
+			return
+		}
+	}
+}
+
+// goodbye tells the neighbours that we go, and saves.
+func (n *Node) goodbye() {
+	now := link.Now()
+	n.save(now, true)
+	n.core.Close(now)
+}
+
+// post hands an event to the owner; it is dropped and counted if the owner is behind.
+func (n *Node) post(f func(now time.Duration)) {
+	select {
+	case n.inbox <- f:
+	default:
+		n.missed.Add(1)
+	}
+}
+
+// do runs f in the owner and waits for it.
+func (n *Node) do(ctx context.Context, f func(now time.Duration)) error {
+	done := make(chan struct{})
+	select {
+	case n.inbox <- func(now time.Duration) { f(now); close(done) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.ended:
+		return ErrClosed
+	}
+	select {
+	case <-done:
+		return nil
+	case <-n.ended:
+		return ErrClosed
+	}
+}
+
+func (n *Node) close() {
+	n.tunMu.Lock()
+	for _, t := range n.tuns {
+		_ = t.Close()
+	}
+	n.tuns = map[string]forward.TUN{}
+	n.tunMu.Unlock()
+	for _, s := range n.sockets {
+		_ = s.Close()
+	}
+	if n.store != nil {
+		if err := n.store.Close(); err != nil {
+			n.log.Warn("store not closed", "err", err)
+		}
+	}
+}
+
+// upcalls is Node as the data plane sees it: everything goes to the owner as a copy.
+type upcalls Node
+
+func (u *upcalls) Datagram(_ time.Duration, from forward.Endpoint, b []byte) {
+	n := (*Node)(u)
+	b = append([]byte(nil), b...)
+	n.post(func(now time.Duration) { n.core.Datagram(now, from, b) })
+}
+
+func (u *upcalls) Control(_ time.Duration, p *forward.Path, body []byte) {
+	n := (*Node)(u)
+	body = append([]byte(nil), body...)
+	n.post(func(now time.Duration) { n.core.Control(now, p, body) })
+}
+
+func (u *upcalls) QUIC(s *forward.Session, train []byte, seg int) {
+	(*Node)(u).streams.Deliver(s.Peer, train, seg)
+}
+
+func (u *upcalls) Unrouted(_ time.Duration, packet []byte) {
+	n := (*Node)(u)
+	packet = append([]byte(nil), packet...)
+	n.post(func(now time.Duration) { n.core.Unrouted(now, packet) })
+}
+
+func (u *upcalls) NoLabel(_ time.Duration, from forward.Endpoint, header []byte) {
+	n := (*Node)(u)
+	header = append([]byte(nil), header...)
+	n.post(func(now time.Duration) { n.core.Unplaced(now, from, header) })
+}
+
+func (u *upcalls) TooBig(_ time.Duration, r *forward.Relay, _ *forward.Link, label uint32, _, mtu int) {
+	if r != nil {
+		n := (*Node)(u)
+		n.post(func(now time.Duration) { n.core.TooBig(now, r, label, mtu) })
+	}
+}

@@ -1,0 +1,468 @@
+package node
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"skywire/mesh/app"
+	"skywire/mesh/forward"
+	"skywire/mesh/key"
+	"skywire/mesh/link"
+	"skywire/mesh/node/api"
+	"skywire/mesh/route"
+)
+
+// Node as mesh/node/api sees it: questions about the state, answered by the owner.
+
+// Info implements api.Node.
+func (n *Node) Info() app.Info {
+	return app.Info{Key: n.Key(), Address: n.core.Address(), Name: n.cfg.Name, Prefix: n.network.Prefix(), Network: n.network}
+}
+
+// Status implements api.Node.
+func (n *Node) Status(ctx context.Context) (api.Status, error) {
+	s := api.Status{Key: n.Key(), Name: n.cfg.Name, Address: n.core.Address(), Version: n.cfg.Version, UptimeS: time.Since(n.started).Seconds()}
+	for _, c := range n.sockets {
+		s.Listen = append(s.Listen, "udp://"+c.Addr().String())
+	}
+	if m, ok := n.reporter.Preferred(); ok {
+		s.Manager = api.ManagerStatus{Key: m.Manager.String(), State: string(m.State)}
+	}
+	err := n.do(ctx, func(time.Duration) {
+		c := n.core
+		for _, l := range c.linkList() {
+			st := c.neighbour(l).plane.Stats()
+			s.RxBytes += st.ReceivedBytes
+			s.TxBytes += st.SentBytes
+			if l.State() == link.Up {
+				s.Links++
+			}
+		}
+		for _, p := range c.sessions {
+			if p.active != nil {
+				s.Sessions++
+			}
+		}
+		s.Routes = len(c.relays)
+		p := c.plane.Counters()
+		s.RelayedBytes, s.RelayedPackets, s.Drops = p.RelayedBytes, p.RelayedFrames, p.Drops
+		c.countDrops(s.Drops)
+		s.Ready = s.Links > 0 || len(n.cfg.Peers)+len(n.cfg.Managers) == 0
+	})
+	if m := n.missed.Load(); m > 0 {
+		s.Drops["control_queue"] = m
+	}
+	return s, err
+}
+
+// countDrops adds what control refused.
+func (n *Core) countDrops(all map[string]uint64) {
+	l := n.links.Drops()
+	for name, v := range map[string]uint64{
+		"link_malformed": l.Malformed, "link_no_label": l.NoLabel, "link_bad_tag": l.BadTag, "link_refused": l.Refused,
+		"link_replay": l.Replayed, "link_limit": l.Limit, "handshake": l.Handshake,
+		"control_malformed": n.drops.malformed, "setup_refused": n.drops.refusedSetups, "setup_replay": n.drops.replayedSetups,
+		"bad_signature": n.drops.badSignatures, "limit": n.drops.limit, "destination_unknown": n.drops.unrouted,
+	} {
+		if v > 0 {
+			all[name] = v
+		}
+	}
+}
+
+// Peers implements api.Node.
+func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
+	err = n.do(ctx, func(time.Duration) {
+		c := n.core
+		for _, l := range c.linkList() {
+			st := c.neighbour(l).plane.Stats()
+			all = append(all, api.Peer{
+				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: endpointText(l.Endpoint()), Carrier: "udp", State: l.State().String(),
+				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
+			})
+		}
+	})
+	return all, err
+}
+
+func endpointText(e forward.Endpoint) string {
+	if !e.Addr.IsValid() {
+		return ""
+	}
+	return "udp://" + e.Addr.String()
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+func (n *Core) nameOf(k key.Public) string {
+	if k == n.self {
+		return n.cfg.Name
+	}
+	if e := n.db.Get(k); e != nil {
+		return e.Name
+	}
+	return ""
+}
+
+// Paths implements api.Node.
+func (n *Node) Paths(ctx context.Context) (all []api.Path, err error) {
+	err = n.do(ctx, func(time.Duration) {
+		for _, p := range n.core.pathList() {
+			v := api.Path{
+				Peer: p.sess.peer, Number: p.number, Hops: p.hops, Role: "standby", State: p.state.String(), RTT: ms(p.probe.srtt),
+				Loss: p.loss, MTU: p.mtu,
+			}
+			if p.sess.active == p {
+				v.Role = "active"
+			}
+			all = append(all, v)
+		}
+	})
+	return all, err
+}
+
+// Routes implements api.Node.
+func (n *Node) Routes(ctx context.Context) (all []api.Route, err error) {
+	err = n.do(ctx, func(now time.Duration) {
+		for _, r := range n.core.relayList() {
+			id := hex.EncodeToString(r.id[:])
+			add := func(label, out uint32, lanes int, from, to key.Public, rule *forward.Relay) {
+				v := api.Route{Label: label, Kind: "relay", In: from.String(), Out: to.String(), OutBase: out, Lanes: lanes, Path: id}
+				if rule != nil {
+					st := rule.Stats()
+					v.Bytes, v.Packets = st.Bytes, st.Frames
+					v.IdleS = int((now - max(st.LastUse, r.heard)) / time.Second)
+				}
+				all = append(all, v)
+			}
+			add(r.fwdBase, r.nextBase, r.fwdN, r.prev, r.next, r.fwd)
+			add(r.backBase, r.prevBase, r.backN, r.next, r.prev, r.back)
+		}
+		for _, p := range n.core.pathList() {
+			if p.fp != nil {
+				all = append(all, api.Route{
+					Label: p.inBase, Kind: "end", In: p.first.link.Peer().String(), OutBase: p.outBase, Lanes: p.inN,
+					Path: hex.EncodeToString(p.id[:]),
+				})
+			}
+		}
+	})
+	return all, err
+}
+
+// Records implements api.Node.
+func (n *Node) Records(ctx context.Context) (all []api.Record, err error) {
+	err = n.do(ctx, func(now time.Duration) {
+		for _, e := range n.core.db.Entries() {
+			r := api.Record{
+				Key: e.Key, Name: e.Name, Address: n.network.Address(e.Key), Version: e.Version, Number: e.Number,
+				AgeS: e.Age(now).Seconds(), Addrs: e.Addrs, Raw: e.Raw,
+			}
+			for _, l := range e.Links {
+				r.Links = append(r.Links, api.RecordLink{Key: l.Peer, RTT: ms(l.RTT), Loss: l.Loss, Capacity: l.Capacity * 1000})
+			}
+			for _, s := range e.Services {
+				r.Services = append(r.Services, app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Meta: s.Meta, Key: e.Key, Node: e.Name})
+			}
+			all = append(all, r)
+		}
+	})
+	return all, err
+}
+
+// Resolve implements api.Node: a key, the name of a node in its record (with or without .mesh), or a mesh address.
+// A name that several nodes claim stands for none of them.
+func (n *Node) Resolve(ctx context.Context, name string) (key.Public, error) {
+	if k, err := key.Parse(name); err == nil {
+		return k, nil
+	}
+	var found []key.Public
+	addr, addrErr := netip.ParseAddr(name)
+	short := strings.TrimSuffix(strings.ToLower(name), ".mesh")
+	err := n.do(ctx, func(time.Duration) {
+		c := n.core
+		if addrErr == nil {
+			if k, ok := c.byAddr[addr]; ok {
+				found = append(found, k)
+			}
+			return
+		}
+		if short == strings.ToLower(c.cfg.Name) && short != "" {
+			found = append(found, c.self)
+		}
+		for _, e := range c.db.Entries() {
+			if e.Key != c.self && strings.ToLower(e.Name) == short {
+				found = append(found, e.Key)
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return key.Public{}, err
+	case len(found) == 0:
+		return key.Public{}, fmt.Errorf("%w: %q", ErrUnknown, name)
+	case len(found) > 1:
+		return key.Public{}, fmt.Errorf("%w: %d nodes call themselves %q, name one by its key", ErrUnknown, len(found), name)
+	}
+	return found[0], nil
+}
+
+// Member implements api.Node.
+func (n *Node) Member(peer key.Public) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), managerCall)
+	defer cancel()
+	ok := false
+	_ = n.do(ctx, func(time.Duration) { ok = n.core.admit(peer) == nil && !n.cfg.Open })
+	return ok
+}
+
+// Ping implements api.Node.
+func (n *Node) Ping(ctx context.Context, to key.Public) (time.Duration, error) {
+	type result struct {
+		rtt time.Duration
+		err error
+	}
+	done := make(chan result, 1)
+	if to == n.Key() {
+		return 0, nil
+	}
+	if err := n.do(ctx, func(now time.Duration) {
+		n.core.Ping(now, to, func(d time.Duration, err error) { done <- result{d, err} })
+	}); err != nil {
+		return 0, err
+	}
+	select {
+	case r := <-done:
+		return r.rtt, r.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-n.ended:
+		return 0, ErrClosed
+	}
+}
+
+// Trace implements api.Node: it pings every node of the path in use, first to last.
+func (n *Node) Trace(ctx context.Context, to key.Public) (api.Trace, error) {
+	if err := n.Ready(ctx, to); err != nil {
+		return api.Trace{}, err
+	}
+	var hops []key.Public
+	mtu := 0
+	names := map[key.Public]string{}
+	if err := n.do(ctx, func(time.Duration) {
+		s := n.core.sessions[to]
+		if s == nil || s.active == nil {
+			return
+		}
+		hops, mtu = slices.Clone(s.active.hops), s.active.mtu
+		if !s.active.source {
+			slices.Reverse(hops)
+		}
+		for _, k := range hops {
+			names[k] = n.core.nameOf(k)
+		}
+	}); err != nil {
+		return api.Trace{}, err
+	}
+	if len(hops) == 0 {
+		return api.Trace{}, ErrUnreachable
+	}
+	t := api.Trace{}
+	for _, k := range hops[1:] {
+		h := api.Hop{Key: k, Name: names[k], Carrier: "udp", MTU: mtu}
+		lost := 0
+		var best time.Duration
+		for range 3 {
+			pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			d, err := n.Ping(pctx, k)
+			cancel()
+			if err != nil {
+				lost++
+			} else if best == 0 || d < best {
+				best = d
+			}
+		}
+		if lost < 3 {
+			v := ms(best)
+			h.RTT = &v
+		}
+		h.Loss = float64(lost) / 3
+		t.Hops = append(t.Hops, h)
+	}
+	return t, nil
+}
+
+// Why implements api.Node.
+func (n *Node) Why(ctx context.Context, to key.Public) (api.Why, error) {
+	w := api.Why{Key: to}
+	err := n.do(ctx, func(now time.Duration) {
+		c := n.core
+		switch b := c.upLink(to); {
+		case b != nil:
+			w.Direct = fmt.Sprintf("there is a direct link, %.1f ms", ms(b.link.RTT()))
+		case c.db.Get(to) == nil:
+			w.Direct = "no direct link: nothing is known of the node (no record)"
+		default:
+			w.Direct = "no direct link: it is neither a configured peer nor did it link with us"
+		}
+		g := c.topology()
+		s := c.sessions[to]
+		used := []key.Public{}
+		if s != nil && s.active != nil {
+			used = s.active.hops
+			w.Summary = "in use: " + s.active.String()
+			if !s.active.source {
+				w.Summary += " (set up by the other side)"
+			}
+		} else {
+			w.Summary = "no path is in use"
+		}
+		for i, p := range route.Paths(g, c.self, to, 4, route.Constraints{}) {
+			v := api.WhyChoice{Hops: p.Hops, RTT: ms(p.RTT), Loss: p.Loss, Cost: float64(p.Cost), Used: slices.Equal(p.Hops, used)}
+			v.Reason = c.choiceReason(now, s, p, i)
+			w.Paths = append(w.Paths, v)
+		}
+		if len(w.Paths) == 0 {
+			w.Summary += "; the records show no way to it: " + c.whyNone(to)
+		}
+	})
+	return w, err
+}
+
+func (n *Core) choiceReason(now time.Duration, s *peerSession, p route.Path, place int) string {
+	if s != nil {
+		for _, f := range s.failed {
+			if now < f.until && slices.Equal(f.hops, p.Hops) {
+				return "failed lately, waits"
+			}
+		}
+		for _, q := range s.paths {
+			if slices.Equal(q.hops, p.Hops) {
+				return map[bool]string{true: "in use", false: "standby, " + q.state.String()}[s.active == q]
+			}
+		}
+	}
+	if place == 0 {
+		return "cheapest by latency and loss"
+	}
+	return "disjoint from the cheaper ones"
+}
+
+func (n *Core) whyNone(to key.Public) string {
+	links := 0
+	n.links.All(func(l *link.Link) {
+		if l.State() == link.Up {
+			links++
+		}
+	})
+	switch {
+	case links == 0:
+		return "we have no link at all (see node peers)"
+	case n.db.Get(to) == nil:
+		return "it has not been heard of"
+	default:
+		return "it states no link that leads here"
+	}
+}
+
+// AttachTUN implements api.Node.
+func (n *Node) AttachTUN(ctx context.Context, t app.TUN, f *os.File) error {
+	if n.cfg.OpenTUN == nil {
+		_ = f.Close()
+		return fmt.Errorf("this build takes no TUN devices: %w", os.ErrInvalid)
+	}
+	d, err := n.cfg.OpenTUN(f, t.MTU)
+	if err != nil {
+		return fmt.Errorf("tun %s: %w", t.Device, err)
+	}
+	n.tunMu.Lock()
+	defer n.tunMu.Unlock()
+	if old := n.tuns[t.Device]; old != nil {
+		_ = n.loop.Detach(old)
+		_ = old.Close()
+		delete(n.tuns, t.Device)
+	}
+	if err := n.loop.Attach(d); err != nil {
+		_ = d.Close()
+		return fmt.Errorf("tun %s: %w", t.Device, err)
+	}
+	n.tuns[t.Device] = d
+	n.log.Info("tun attached", "device", t.Device, "mtu", t.MTU)
+	return nil
+}
+
+// DetachTUN implements api.Node.
+func (n *Node) DetachTUN(_ context.Context, device string) error {
+	n.tunMu.Lock()
+	defer n.tunMu.Unlock()
+	t := n.tuns[device]
+	if t == nil {
+		return nil
+	}
+	delete(n.tuns, device)
+	err := n.loop.Detach(t)
+	_ = t.Close()
+	n.log.Info("tun detached", "device", device)
+	return err
+}
+
+// tunBroke is called by the loop when a device was deleted under it. Not there but in closeBroken the descriptor is
+// closed: the lock may be held by an Attach that waits for the loop.
+func (n *Node) tunBroke(t forward.TUN, err error) {
+	n.log.Warn("tun lost", "err", err)
+	select {
+	case n.broken <- t:
+	default: // closed with the node
+	}
+}
+
+func (n *Node) closeBroken(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case t := <-n.broken:
+			n.tunMu.Lock()
+			maps.DeleteFunc(n.tuns, func(_ string, o forward.TUN) bool { return o == t })
+			n.tunMu.Unlock()
+			_ = t.Close()
+		}
+	}
+}
+
+// SetPolicy implements api.Node.
+func (n *Node) SetPolicy(ctx context.Context, p app.Policy) error {
+	conv := func(rules []app.Rule) []PrefixOf {
+		all := make([]PrefixOf, 0, len(rules))
+		for _, r := range rules {
+			all = append(all, PrefixOf(r))
+		}
+		return all
+	}
+	return n.do(ctx, func(time.Duration) {
+		n.core.SetPolicy(Policy{Routes: conv(p.Routes), Grants: conv(p.Grants), Serve: conv(p.Serve)})
+	})
+}
+
+// Sockets implements api.Node.
+func (n *Node) Sockets(context.Context) ([]*os.File, error) {
+	var all []*os.File
+	for _, s := range n.sockets {
+		f, err := s.File()
+		if err != nil {
+			for _, o := range all {
+				_ = o.Close()
+			}
+			return nil, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
+}
