@@ -225,6 +225,7 @@ type pair struct {
 	a, b   *box
 	sa, sb *Session
 	keys   int
+	made   []byte
 }
 
 // session joins two boxes end to end and routes their mesh addresses.
