@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -222,8 +223,9 @@ func (c *Client) Call(ctx context.Context, method string, params, result any) er
 	return goneIsNotRunning(conn.Call(ctx, method, params, result))
 }
 
+// goneIsNotRunning tells a connection that ended from an answer.
 func goneIsNotRunning(err error) error {
-	if errors.Is(err, signal.ErrClosed) {
+	if errors.Is(err, signal.ErrClosed) || errors.Is(err, net.ErrClosed) || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
 		return fmt.Errorf("%w: %w", ErrNotRunning, err)
 	}
 	return err

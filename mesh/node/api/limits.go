@@ -21,8 +21,9 @@ const (
 	maxName = 64
 	// maxStatus bounds what an app says of itself.
 	maxStatus = 64 << 10
-	// maxPending bounds the streams of a service that wait for a program to take them; one more is refused as busy.
-	maxPending = 256
+	// maxPending bounds the streams of a service that wait for a program to take them; one more is refused as busy. A
+	// browser behind an exit opens hundreds at once, and each costs a goroutine for at most takeTimeout.
+	maxPending = 2048
 	// maxWaiting bounds the connections of a service that wait for a stream.
 	maxWaiting = 1024
 )

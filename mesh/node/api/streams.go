@@ -39,7 +39,15 @@ func (c *client) say(v any) error {
 	return err
 }
 
-func (c *client) refuse(err error) { c.say(app.Response{Error: signal.AsError(toSignal(err))}) }
+// refuse says why not, in the very words of a service that refused.
+func (c *client) refuse(err error) {
+	err = toSignal(err)
+	var e *signal.Error
+	if !errors.As(err, &e) {
+		e = signal.AsError(err)
+	}
+	c.say(app.Response{Error: e})
+}
 
 // hear reads one line, and the one descriptor that may come along.
 func (c *client) hear(ctx context.Context, v any) (*os.File, error) {
