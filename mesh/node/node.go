@@ -299,7 +299,13 @@ func (n *Node) Run(ctx context.Context) error {
 	part("tuns", n.closeBroken)
 	part("services", n.watchServices)
 	part("resolver", n.resolve.run)
-	part("managers", n.reporter.Run)
+	part("managers", func(ctx context.Context) error {
+		err := n.reporter.Run(ctx) // ends at once where there are none
+		if err == nil {
+			<-ctx.Done()
+		}
+		return err
+	})
 	part("records", n.watchRecords)
 	n.log.Info("node is up", "key", n.Key(), "address", n.core.Address())
 	wg.Wait()

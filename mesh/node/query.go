@@ -214,12 +214,12 @@ func (n *Node) Resolve(ctx context.Context, name string) (key.Public, error) {
 	return found[0], nil
 }
 
-// Member implements api.Node.
+// Member implements api.Node: whoever may have a session with us, which on an open node is everyone.
 func (n *Node) Member(peer key.Public) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), managerCall)
 	defer cancel()
 	ok := false
-	_ = n.do(ctx, func(time.Duration) { ok = n.core.admit(peer) == nil && !n.cfg.Open })
+	_ = n.do(ctx, func(time.Duration) { ok = n.core.admit(peer) == nil })
 	return ok
 }
 
