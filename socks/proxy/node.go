@@ -35,7 +35,7 @@ func verdictName(v *Verdict) string {
 	return "socks_failed"
 }
 
-// verdictFrom is what a client makes of a refusal: nil if it was not the exit app that refused.
+// verdictFrom is what a client makes of a refusal: nil if the exit was not reached.
 func verdictFrom(err error) *Verdict {
 	var e *signal.Error
 	if !errors.As(err, &e) {
@@ -45,6 +45,12 @@ func verdictFrom(err error) *Verdict {
 		if n == e.Name {
 			return &Verdict{Code: c, Text: clean(e.Message)}
 		}
+	}
+	switch { // a node may speak for its exit: it knows the allow list, and its own limits
+	case errors.Is(err, signal.ErrRefused):
+		return &Verdict{Code: verdictStranger, Text: clean(e.Message)}
+	case errors.Is(err, signal.ErrBusy):
+		return &Verdict{Code: verdictBusy, Text: clean(e.Message)}
 	}
 	return nil
 }

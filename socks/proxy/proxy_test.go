@@ -432,10 +432,13 @@ func TestVerdictCrosses(t *testing.T) {
 			t.Errorf("%v arrived as %+v", code, got)
 		}
 	}
-	for _, err := range []error{nil, errors.New("x"), signal.ErrRefused, signal.ErrUnreachable, signal.ErrTimeout} {
+	for _, err := range []error{nil, errors.New("x"), signal.ErrUnreachable, signal.ErrTimeout, signal.ErrNotFound} {
 		if v := verdictFrom(err); v != nil {
 			t.Errorf("%v taken for a verdict: %+v", err, v)
 		}
+	}
+	if v := verdictFrom(fmt.Errorf("dial: %w", signal.ErrRefused)); v == nil || !v.elsewhere() || v.code() != socks.NotAllowed {
+		t.Errorf("a node that refuses for its exit: %+v", v)
 	}
 	if n := len(clean(strings.Repeat("x", 4096))); n != maxText {
 		t.Errorf("text of %d bytes", n)
