@@ -197,7 +197,7 @@ func (d *demo) proveCapture(ctx context.Context) (string, error) {
 	var files []string
 	for _, r := range []string{"relay1", "relay2"} {
 		file := filepath.Join(d.box[r].Dir, "wire.pcap")
-		p, err := d.box[r].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "-w", file)
+		p, err := d.box[r].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "--immediate-mode", "-w", file)
 		if err != nil {
 			return "", err
 		}

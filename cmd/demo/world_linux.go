@@ -122,7 +122,7 @@ func (d *demo) identities(ctx context.Context) error {
 // daemons starts everything but the client, which viscript runs.
 func (d *demo) daemons(ctx context.Context) error {
 	d.daemon = map[string]*lab.Process{}
-	listen := []string{"--listen", "udp://0.0.0.0:" + port, "--open"}
+	listen := []string{"--listen", "udp://[::]:" + port, "--open"}
 	near1, near2 := d.peer("relay1", "203.0.113.11"), d.peer("relay2", "203.0.113.12")
 	far1, far2 := d.peer("relay1", "198.51.100.11"), d.peer("relay2", "198.51.100.12")
 	manager := d.peer("manager", "203.0.113.10")
@@ -180,7 +180,7 @@ apps:
   node:
     path: %[1]s/skywire-node
     desc: the mesh daemon
-    default_args: [run, --name, client, --listen, "udp://0.0.0.0:%[2]s", --open, --peer, "%[3]s", --peer, "%[4]s", --manager, "%[5]s"]
+    default_args: [run, --name, client, --listen, "udp://[::]:%[2]s", --open, --peer, "%[3]s", --peer, "%[4]s", --manager, "%[5]s"]
   vpn:
     path: %[1]s/skywire-vpn
     desc: all traffic through the exit

@@ -15,7 +15,7 @@ import (
 // legacy are the program names of 2017 and the words they stand for now; config.yaml files still say them.
 func legacy() map[string][]string {
 	return map[string][]string{
-		"meshnet-run-node":         {"node", "run"},
+		"meshnet-run-node":         {"node"},
 		"meshnet-run-socks-client": {"socks", "client"},
 		"meshnet-run-socks-server": {"socks", "server"},
 		"meshnet-run-vpn-client":   {"vpn", "client"},

@@ -36,7 +36,7 @@ func TestDispatch(t *testing.T) {
 		{`node.exe id`, "node id", 0},
 		{"skywire skywire-vpn up", "vpn up", 0},
 		{"skywire doctor", "doctor", 0},
-		{"bin/meshnet/meshnet-run-node a b true 8000 node0", "node run a b true 8000 node0", 0},
+		{"bin/meshnet/meshnet-run-node a b true 8000 node0", "node a b true 8000 node0", 0},
 		{"meshnet-run-socks-server sockssrv0 101.202.34.56:9000 8001", "socks server sockssrv0 101.202.34.56:9000 8001", 0},
 		{"meshnet-run-vpn-server vpnsrv0 101.202.34.56:9000", "vpn server vpnsrv0 101.202.34.56:9000", 0},
 		{"meshnet-run-vpn-server vpncli0 101.202.34.56:9000 8000", "vpn client vpncli0 101.202.34.56:9000 8000", 0},

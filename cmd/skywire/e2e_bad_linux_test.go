@@ -81,7 +81,7 @@ func TestE2EClockSkew(t *testing.T) {
 	w.must(err)
 	// The wall clock has no namespace; the clocks since boot have.
 	p, err := w.box["b"].Start("node", "unshare", "-T", "--boottime", "86400", "--monotonic", "86400", "--fork", "--kill-child", path,
-		"node", "run", "--listen", "udp://0.0.0.0:"+meshPort, "--open", "--peer", w.peer("a", "10.1.0.1"))
+		"node", "run", "--listen", "udp://[::]:"+meshPort, "--open", "--peer", w.peer("a", "10.1.0.1"))
 	w.must(err)
 	w.run["b node"] = p
 	w.wait("b", func(ctx context.Context) error {

@@ -86,7 +86,7 @@ func (w *world) checkWeb(from, url, want string) {
 // record starts a capture of all that passes a box.
 func (w *world) record(box string) *lab.Process {
 	w.t.Helper()
-	p, err := w.box[box].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "-w", filepath.Join(w.box[box].Dir, "tape"))
+	p, err := w.box[box].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "--immediate-mode", "-w", filepath.Join(w.box[box].Dir, "tape"))
 	w.must(err)
 	w.wait("tcpdump", func(context.Context) error {
 		if !strings.Contains(p.Output(), "listening on") {

@@ -47,7 +47,7 @@ func TestE2EErrors(t *testing.T) {
 
 	// Keys that are none, and one that is another's.
 	w.refuses("b", []string{"exit status 2"}, path, "node", "run", "--peer", "nonsense@udp://10.1.0.1:"+meshPort)
-	p := w.start("b", "node", "node", "run", "--listen", "udp://0.0.0.0:"+meshPort, "--open", "--peer", w.key["c"]+"@udp://10.1.0.1:"+meshPort)
+	p := w.start("b", "node", "node", "run", "--listen", "udp://[::]:"+meshPort, "--open", "--peer", w.key["c"]+"@udp://10.1.0.1:"+meshPort)
 	w.wait("the word on a wrong key", func(ctx context.Context) error {
 		out, err := w.box["b"].Skywire(ctx, "node", "peers")
 		if err = w.alive(p, err); err != nil {
@@ -62,7 +62,7 @@ func TestE2EErrors(t *testing.T) {
 
 	// A second node of the same folders, and of the same port.
 	w.refuses("a", []string{"running"}, path, "node", "run", "--listen", "udp://0.0.0.0:5555", "--open")
-	w.refuses("a", []string{"in use", meshPort}, path, "node", "run", "--listen", "udp://0.0.0.0:"+meshPort, "--open",
+	w.refuses("a", []string{"in use", meshPort}, path, "node", "run", "--listen", "udp://[::]:"+meshPort, "--open",
 		"--state", w.box["a"].Dir+"/state2", "--run", w.box["a"].Dir+"/run2")
 
 	// A wrong key in the config, with its line and what was meant.

@@ -81,7 +81,7 @@ type daemon struct {
 func (w *world) everything() []daemon {
 	w.t.Helper()
 	node := func(box string, args ...string) daemon {
-		all := []string{"node", "run", "--name", box, "--listen", "udp://0.0.0.0:" + meshPort, "--open"}
+		all := []string{"node", "run", "--name", box, "--listen", "udp://[::]:" + meshPort, "--open"}
 		return daemon{box, "node", append(append(all, args...), "--manager", w.key["m"])}
 	}
 	all := []daemon{

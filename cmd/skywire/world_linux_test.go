@@ -152,7 +152,7 @@ func (w *world) start(box, what string, args ...string) *lab.Process {
 // node starts the node of a box and waits until it answers.
 func (w *world) node(box string, args ...string) *lab.Process {
 	w.t.Helper()
-	args = append([]string{"node", "run", "--name", box, "--listen", "udp://0.0.0.0:" + meshPort, "--open"}, args...)
+	args = append([]string{"node", "run", "--name", box, "--listen", "udp://[::]:" + meshPort, "--open"}, args...)
 	p := w.start(box, "node", args...)
 	w.wait("node of "+box, func(ctx context.Context) error {
 		_, err := w.box[box].Skywire(ctx, "node", "status")

@@ -1,0 +1,68 @@
+// Package mesh is the map of the mesh: what its packages are, which words they use, the way of a packet through them, and
+// the keys of the log. It holds no code. DESIGN.md beside it holds the seams between the packages and the reasons.
+//
+// # Map
+//
+//	key        identities, their text forms and files, addresses                          pure
+//	wire       every frame: layout, Append, Parse; SPEC.md is the protocol                pure
+//	session    handshake, ciphers, hop tags, rekey, replay windows                        pure
+//	link       adjacency as a state machine; link/udp is the socket that does its I/O
+//	forward    label slots, the event loop, relay and end, counters
+//	route      records, the link-state database, paths over it                            pure
+//	store      what must survive a restart; alone knows bbolt
+//	node       the owner loop that puts the above together; node/api is its socket
+//	app        what a program imports to join the node; no QUIC in it
+//	stream     reliable streams between nodes over QUIC; in the node only
+//	manager    sees the mesh, proposes paths                                              an app
+//	tracker    registry of services                                                       an app
+//	meshtest   whole networks in one goroutine on virtual time; meshtest/emulator is a bad link
+//
+// mesh imports signal (the codec of all control) and nothing else of the project: devices and sockets arrive as
+// interfaces that forward declares. The table is in cmd/skywire/testdata/imports.txt, and a test holds it.
+//
+// # Words
+//
+// One word for one thing, in code, logs, commands and documents:
+//
+//	identity   an Ed25519 key pair; the public key names a node, a person or a cluster
+//	node       a running mesh daemon; manager, vpn, socks … are apps beside it
+//	cluster    the nodes that accept one cluster key
+//	carrier    how a link's datagrams travel: udp
+//	link       an authenticated, encrypted adjacency of two nodes
+//	path       a chain of links from one node to another
+//	label      32-bit number, local to one node, that names the next step of a path (generation 12, slot 20 bits)
+//	route      the rules that a path puts on each node: in-label → out-link, out-label
+//	session    the end-to-end encrypted association of two nodes, whatever path it uses
+//	record     a node's signed statement of itself: addresses, links with measured cost, services
+//	LSDB       link-state database: the records that a node or manager knows
+//	service    what an app offers at (public key, name)
+//	lane       one writer's share of a path, with a label and a counter of its own
+//	network id 8 bytes: hash of the cluster key, or of "open"
+//	app        a program that joins the node (data) and viscript (control)
+//
+// Directions are the node's: receive, open, forward, deliver; originate, seal, send.
+//
+// # The way of a packet
+//
+// From a program on A to a program on B over relay R:
+//
+//	A  the kernel routes it to the TUN; forward's loop reads it, finds the session by its destination, claims the next
+//	   counter of a lane of the session's active path, seals it (one AEAD), writes label and hop tag of the first link
+//	   and sends the datagram.
+//	R  the loop receives it, finds the slot that the label names, checks the hop tag under the key of the link that the
+//	   slot names, the ttl and the replay window; it writes the next label and a new hop tag into the same buffer, counts
+//	   the bytes and sends it on. It cannot open it.
+//	B  the slot names a path that ends here: hop tag, AEAD, replay window, then the inner source address must be one that
+//	   A's key may use; the packet is written to the TUN.
+//
+// A byte of a stream (socks) goes the same way as part of a QUIC datagram, on the path's last lane, already sealed by QUIC.
+// Anything else (handshakes, frames of a link, sealed control) leaves the loop as a copy for node's owner loop.
+//
+// # Keys of the log
+//
+// Facts are key/value, the keys from this list, in snake_case; a test reads it:
+//
+//	addr address app applet at bytes cause chain changes device err exit file from gro gso id ipv6 kept_as key lives
+//	manager mtu name node password path paths peer pid rcvbuf_bytes reason remedy restarted retry_ms rtt_ms run server
+//	service socket subnet subnets table target to type uid verdict
+package mesh
