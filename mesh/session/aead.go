@@ -87,8 +87,8 @@ func (a *AEAD) Open(dst []byte, nonce *[12]byte, sealed, aad []byte) ([]byte, er
 	return out, nil
 }
 
-// Nonces never meet: lanes are 0–7, proofs use lane 255 with counter 0, and LINK frames the path 0xFFFF, which
-// no path has.
+// Nonces of one key never meet: lanes are 0–7, proofs use lane 255 with counter 0; LINK frames have keys of their
+// own, and path 0xFFFF.
 const (
 	LinkPath  = 0xffff
 	ProofLane = 0xff

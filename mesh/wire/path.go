@@ -66,7 +66,7 @@ type Refuse struct {
 	ID     PathID
 	Index  uint8 // of the node that refuses
 	Reason uint8
-	Hint   uint64 // the least number that would pass, with ReasonReplay; a source jumps at most 2^32 by it
+	Hint   uint64 // with ReasonReplay the highest number seen of this source; it jumps at most 2^32 by it
 }
 
 // Type is MessageRefuse.
