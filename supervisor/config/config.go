@@ -248,7 +248,7 @@ func (f *File) CheckSections(known []string) error {
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(f.sections)) {
 		if !slices.Contains(known, name) {
-			errs = append(errs, invalid("line %d: unknown section %q%s", f.lines[name], name, meant(name, known)))
+			errs = append(errs, invalid("line %d: unknown section %q%s", f.lines[name], name, Meant(name, known)))
 		}
 	}
 	return errors.Join(errs...)

@@ -55,7 +55,7 @@ func unknownKeys(n *yaml.Node, path string, t reflect.Type, depth int) (errs []e
 				errs = append(errs, unknownKeys(v, path+"."+k.Value, ft, depth+1)...)
 			case k.Tag == "!!merge":
 			default:
-				errs = append(errs, invalid("line %d: unknown key %q in %s%s", k.Line, k.Value, path, meant(k.Value, names)))
+				errs = append(errs, invalid("line %d: unknown key %q in %s%s", k.Line, k.Value, path, Meant(k.Value, names)))
 			}
 		}
 	case t.Kind() == reflect.Map && n.Kind == yaml.MappingNode:
@@ -93,8 +93,8 @@ func keysOf(t reflect.Type, into map[string]reflect.Type) {
 	}
 }
 
-// meant returns `, did you mean "x"?` for the nearest of names, or "".
-func meant(word string, names []string) string {
+// Meant returns `, did you mean "x"?` for the nearest of names, or "".
+func Meant(word string, names []string) string {
 	best, least := "", 1+max(1, min(3, len(word)/3))
 	for _, n := range names {
 		if d := distance(strings.ToLower(word), strings.ToLower(n)); d < least || d == least && best != "" && n < best {

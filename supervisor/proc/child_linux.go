@@ -274,3 +274,19 @@ func groupPIDs(dir string) (pids []int) {
 	}
 	return pids
 }
+
+// FirstGone waits until the first process has ended, or ctx ends; it reports whether that is so.
+func (c *Child) FirstGone(ctx context.Context) bool {
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for {
+		if st, ok := readStat(c.id.PID); !ok || st.start != c.id.Start || st.state == 'Z' || st.state == 'X' {
+			return true
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}

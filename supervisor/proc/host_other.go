@@ -118,3 +118,6 @@ func (c *Child) Release() {}
 
 // Usage is unknown here.
 func (c *Child) Usage() Usage { return Usage{Processes: len(c.Members(false)), Source: "none"} }
+
+// FirstGone is Empty here.
+func (c *Child) FirstGone(ctx context.Context) bool { return c.Empty(ctx) }

@@ -40,7 +40,7 @@ func parseStat(b []byte) (stat, bool) {
 	}
 	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:open])))
 	f := strings.Fields(string(b[end+1:]))
-	if err != nil || len(f) < 22 || len(f[0]) != 1 {
+	if err != nil || len(f) < 22 || len(f[0]) != 1 || f[0][0] < 'A' {
 		return stat{}, false
 	}
 	ok := true

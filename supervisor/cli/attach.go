@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"golang.org/x/term"
+
+	"skywire/signal"
+	"skywire/supervisor"
+)
+
+// errDetached is returned by keys when Ctrl-Z was pressed.
+var errDetached = errors.New("detached")
+
+// attached binds input and output to app id until it ends (its exit status is returned), Ctrl-Z is pressed or ctx
+// ends. Whole lines are sent, as in 2017; Ctrl-C is sent as SIGINT, Ctrl-D ends the app's input.
+func (s *session) attached(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ref := strconv.FormatUint(id, 10)
+	conn, notes := s.conn, s.notes
+	detached := make(chan struct{})
+	typed := make(chan struct{})
+	out, errs := s.out, s.errs
+	switch {
+	case s.input == nil: // a script: its lines are not the app's
+		close(typed)
+		conn.Call(ctx, "viscript.input", obj{"id": ref}, nil)
+	case s.input.tty != nil:
+		t, restore, err := s.terminal(ctx, ref, conn)
+		if err != nil {
+			return err
+		}
+		defer restore()
+		out, errs = t, t
+		go func() {
+			defer close(typed)
+			if s.typeLines(ctx, t, ref, conn) {
+				close(detached)
+			}
+		}()
+	default:
+		go func() {
+			defer close(typed)
+			s.copyInput(ctx, ref, conn)
+		}()
+	}
+	defer func() {
+		cancel()
+		<-typed
+	}()
+	for {
+		select {
+		case r := <-notes:
+			var o supervisor.Output
+			if r.Method != "viscript.output" || json.Unmarshal(r.Params, &o) != nil || o.ID != id {
+				continue
+			}
+			if o.Ended != nil {
+				return s.endOf(errs, o.Ended)
+			}
+			w := out
+			if o.Stream == "stderr" {
+				w = errs
+			}
+			w.Write(o.Data)
+		case <-detached:
+			conn.Close() // ends the subscription; the next verb connects anew
+			fmt.Fprintf(errs, "viscript: detached from %d; it goes on. Back with: attach %d\n", id, id)
+			return nil
+		case <-conn.Done():
+			return signal.Errorf(signal.ErrNotRunning, "viscript ended meanwhile")
+		case <-ctx.Done():
+			conn.Close()
+			return nil
+		}
+	}
+}
+
+func (s *session) endOf(errs io.Writer, it *supervisor.Item) error {
+	reason := ""
+	if it.ExitReason != nil {
+		reason = ": " + *it.ExitReason
+	}
+	fmt.Fprintf(errs, "viscript: %s#%d %s%s\n", it.Name, it.ID, it.State, reason)
+	switch {
+	case it.ExitCode != nil && *it.ExitCode != 0:
+		return exitError{min(max(*it.ExitCode, 1), 255)}
+	case it.ExitCode == nil && it.State == supervisor.Failed:
+		return exitError{1}
+	}
+	return nil
+}
+
+// copyInput sends all of a file or pipe.
+func (s *session) copyInput(ctx context.Context, ref string, conn *signal.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := s.input.read(ctx, buf)
+		if n > 0 && conn.Call(ctx, "viscript.input", obj{"id": ref, "data": buf[:n]}, nil) != nil {
+			return
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				conn.Call(ctx, "viscript.input", obj{"id": ref}, nil)
+			}
+			return
+		}
+	}
+}
+
+// terminal puts the terminal into raw mode with a line editor on it.
+func (s *session) terminal(ctx context.Context, ref string, conn *signal.Conn) (*term.Terminal, func(), error) {
+	fd := int(s.input.tty.Fd())
+	k := &keys{ctx: ctx, in: s.input, out: s.c.Stdout, interrupt: func() {
+		c, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		conn.Call(c, "viscript.signal", obj{"id": ref, "signal": "INT"}, nil)
+	}}
+	restore := func() {}
+	if !s.inShell { // the shell has done so already
+		old, err := term.MakeRaw(fd)
+		if err != nil {
+			return nil, nil, err
+		}
+		restore = func() { term.Restore(fd, old) }
+	}
+	t := term.NewTerminal(k, "")
+	if w, h, err := term.GetSize(fd); err == nil {
+		t.SetSize(w, h)
+	}
+	return t, restore, nil
+}
+
+// typeLines sends lines until Ctrl-Z, which it reports.
+func (s *session) typeLines(ctx context.Context, t *term.Terminal, ref string, conn *signal.Conn) bool {
+	for {
+		line, err := t.ReadLine()
+		if err == nil || errors.Is(err, term.ErrPasteIndicator) {
+			if conn.Call(ctx, "viscript.input", obj{"id": ref, "data": []byte(line + "\n")}, nil) != nil {
+				err = ctx.Err()
+			}
+		}
+		switch {
+		case errors.Is(err, errDetached):
+			return true
+		case ctx.Err() != nil:
+			return false
+		case errors.Is(err, io.EOF): // Ctrl-D: the end of the input; keys still count
+			if conn.Call(ctx, "viscript.input", obj{"id": ref}, nil) != nil && ctx.Err() != nil {
+				return false
+			}
+			select {
+			case <-ctx.Done():
+				return false
+			case <-s.input.over():
+				return false
+			default:
+			}
+		}
+	}
+}
+
+// keys is the terminal's side of the line editor: it takes out the keys that are not for the line.
+type keys struct {
+	ctx       context.Context
+	in        *input
+	out       io.Writer
+	interrupt func()
+	held      error
+}
+
+// Read gives the editor what was typed before a special key, and then acts on that.
+func (k *keys) Read(b []byte) (int, error) {
+	if k.held != nil {
+		err := k.held
+		k.held = nil
+		return 0, err
+	}
+	for {
+		n, err := k.in.read(k.ctx, b)
+		if err != nil {
+			return 0, err
+		}
+		if i := bytes.IndexByte(b[:n], ctrlZ); i >= 0 {
+			if i == 0 {
+				return 0, errDetached
+			}
+			k.held = errDetached
+			return i, nil
+		}
+		if i := bytes.IndexByte(b[:n], ctrlC); i >= 0 {
+			k.interrupt()
+			n = copy(b[i:], b[i+1:n]) + i
+		}
+		if n > 0 {
+			return n, nil
+		}
+	}
+}
+
+// Write prints.
+func (k *keys) Write(b []byte) (int, error) { return k.out.Write(b) }

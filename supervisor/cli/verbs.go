@@ -1,0 +1,433 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"skywire/signal"
+	"skywire/supervisor"
+	"skywire/supervisor/config"
+)
+
+type obj map[string]any
+
+func apps(ctx context.Context, s *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var list []supervisor.AppInfo
+	if err := s.call(ctx, "viscript.apps", nil, &list, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(list)
+	}
+	if len(list) == 0 {
+		s.talk("no apps are configured; add them under apps: in config.yaml, then: reload")
+	}
+	t := s.table()
+	for _, a := range list {
+		t.row(a.Name, a.Desc)
+	}
+	return t.Flush()
+}
+
+func help(ctx context.Context, s *session, f *flags) error {
+	words, err := f.parse(0, 1, false)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		PrintVerbs(s.table().Writer, s.inShell)
+		return nil
+	}
+	var a supervisor.AppInfo
+	if err := s.call(ctx, "viscript.help", obj{"app": words[0]}, &a, false); err != nil {
+		if v := find(words[0]); v != nil && errors.Is(err, signal.ErrNotFound) {
+			return s.execute(ctx, []string{v.Name, "--help"})
+		}
+		return err
+	}
+	if f.json {
+		return s.printJSON(a)
+	}
+	text := strings.TrimRight(a.Help, "\n ")
+	if text == "" {
+		text = a.Desc
+	}
+	fmt.Fprintln(s.out, text)
+	return nil
+}
+
+// PrintVerbs writes the table of verbs; inShell adds those that only the shell has.
+func PrintVerbs(t *tabwriter.Writer, inShell bool) {
+	for _, v := range Verbs() {
+		if !v.shell || inShell {
+			names := strings.Join(append([]string{v.Name}, v.Aliases...), ", ")
+			fmt.Fprintf(t, "  %s\t%s\n", strings.TrimSpace(names+" "+v.Args), v.Summary)
+		}
+	}
+	t.Flush()
+}
+
+func start(ctx context.Context, s *session, f *flags) error {
+	attached := f.Bool("a", false, "attach: bind this terminal to the app; Ctrl-Z detaches")
+	words, err := f.parse(1, -1, true)
+	if err != nil {
+		return err
+	}
+	var started supervisor.Started
+	p := obj{"app": words[0], "args": words[1:], "attach": *attached}
+	if err := s.call(ctx, "viscript.start", p, &started, false); err != nil {
+		return err
+	}
+	if *attached {
+		s.talk("%s#%d started; Ctrl-Z detaches", words[0], started.ID)
+		return s.attached(ctx, started.ID)
+	}
+	if f.json {
+		return s.printJSON(started)
+	}
+	fmt.Fprintln(s.out, started.ID)
+	return nil
+}
+
+func attach(ctx context.Context, s *session, f *flags) error {
+	words, err := f.parse(1, 1, false)
+	if err != nil {
+		return err
+	}
+	var started supervisor.Started
+	if err := s.call(ctx, "viscript.attach", obj{"id": words[0]}, &started, false); err != nil {
+		return err
+	}
+	return s.attached(ctx, started.ID)
+}
+
+func ps(ctx context.Context, s *session, f *flags) error {
+	all := f.Bool("a", false, "also apps that have ended")
+	full := f.Bool("f", false, "all columns: arguments, reason, what the app says")
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var list []supervisor.Item
+	if err := s.call(ctx, "viscript.ps", obj{"all": *all}, &list, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(list)
+	}
+	t := s.table()
+	head := []any{"ID", "NAME", "APP", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "RSS"}
+	if *full {
+		head = append(head, "ARGS", "REASON", "STATUS")
+	}
+	t.row(head...)
+	for _, it := range list {
+		row := []any{
+			it.ID, it.Name, it.App, it.State, opt(it.PID, strconv.Itoa), "-", it.Restarts,
+			opt(it.CPUPercent, func(v float64) string { return fmt.Sprintf("%.1f%%", v) }), opt(it.RSS, size),
+		}
+		if it.PID != nil && it.Started != nil {
+			row[5] = uptime(time.Since(*it.Started))
+		}
+		if *full {
+			row = append(row, quoteAll(it.Args), opt(it.ExitReason, func(v string) string { return v }), it.Status)
+		}
+		t.row(row...)
+	}
+	return t.Flush()
+}
+
+// each runs a verb for every id; all are tried, the first error is returned after the others were printed.
+func each[T any](s *session, f *flags, ids []string, one func(id string) (T, error), show func(T)) error {
+	results := []T{}
+	var first error
+	for _, id := range ids {
+		r, err := one(id)
+		switch {
+		case err == nil && !f.json:
+			show(r)
+		case err == nil:
+			results = append(results, r)
+		case first == nil:
+			first = err
+		default:
+			s.report(err)
+		}
+	}
+	switch {
+	case !f.json || len(results) == 0:
+	case len(ids) == 1:
+		return s.printJSON(results[0])
+	default:
+		if err := s.printJSON(results); err != nil {
+			return err
+		}
+	}
+	return first
+}
+
+func ping(ctx context.Context, s *session, f *flags) error {
+	ids, err := f.parse(1, -1, false)
+	if err != nil {
+		return err
+	}
+	return each(s, f, ids, func(id string) (p supervisor.Pong, err error) {
+		return p, s.call(ctx, "viscript.ping", obj{"id": id}, &p, false)
+	}, func(p supervisor.Pong) {
+		fmt.Fprintf(s.out, "%d: %.3f ms, answered by %s\n", p.ID, p.RTT, p.AnsweredBy)
+	})
+}
+
+func ru(ctx context.Context, s *session, f *flags) error {
+	ids, err := f.parse(1, -1, false)
+	if err != nil {
+		return err
+	}
+	return each(s, f, ids, func(id string) (r supervisor.Resources, err error) {
+		return r, s.call(ctx, "viscript.ru", obj{"id": id}, &r, false)
+	}, s.printResources)
+}
+
+func (s *session) printResources(r supervisor.Resources) {
+	secs := func(v float64) string { return fmt.Sprintf("%.2f s", v) }
+	t := s.table()
+	t.row("id", r.ID)
+	t.row("pid", r.PID)
+	t.row("uptime", uptime(time.Duration(r.Uptime*float64(time.Second))))
+	t.row("processes", opt(r.Processes, strconv.Itoa))
+	t.row("threads", opt(r.Threads, strconv.Itoa))
+	t.row("cpu user", opt(r.CPUUser, secs))
+	t.row("cpu system", opt(r.CPUSys, secs))
+	t.row("cpu", opt(r.CPUPercent, func(v float64) string { return fmt.Sprintf("%.1f %%", v) }))
+	t.row("memory rss", opt(r.RSS, size))
+	t.row("memory pss", opt(r.PSS, size))
+	t.row("open files", opt(r.FDs, strconv.Itoa))
+	t.row("read", opt(r.IORead, size))
+	t.row("written", opt(r.IOWrite, size))
+	t.row("net received", opt(r.NetRx, size))
+	t.row("net sent", opt(r.NetTx, size))
+	t.row("source", r.Source)
+	var app map[string]any
+	if json.Unmarshal(r.App, &app) == nil {
+		for _, k := range sortedKeys(app) {
+			t.row("app "+k, app[k])
+		}
+	}
+	t.Flush()
+}
+
+func stop(ctx context.Context, s *session, f *flags) error {
+	timeout := f.Float64("timeout", 0, "`SECONDS` until the app is killed (default: stop_timeout of the app)")
+	ids, err := f.parse(1, -1, false)
+	if err != nil {
+		return err
+	}
+	if *timeout < 0 || *timeout > 86400 {
+		return f.usage("--timeout takes 0 to 86400 seconds")
+	}
+	return each(s, f, ids, func(id string) (it supervisor.Item, err error) {
+		p := obj{"id": id, "timeout_ms": int64(*timeout * 1000)}
+		if *timeout > 0 && *timeout < 0.001 {
+			p["timeout_ms"] = 1
+		}
+		return it, s.call(ctx, "viscript.stop", p, &it, true)
+	}, func(it supervisor.Item) { fmt.Fprintf(s.out, "%s#%d %s\n", it.Name, it.ID, "stopped") })
+}
+
+func restart(ctx context.Context, s *session, f *flags) error {
+	ids, err := f.parse(1, -1, false)
+	if err != nil {
+		return err
+	}
+	return each(s, f, ids, func(id string) (it supervisor.Item, err error) {
+		return it, s.call(ctx, "viscript.restart", obj{"id": id}, &it, true)
+	}, func(it supervisor.Item) { fmt.Fprintf(s.out, "%s#%d %s\n", it.Name, it.ID, it.State) })
+}
+
+func logs(ctx context.Context, s *session, f *flags) error {
+	following := f.Bool("f", false, "go on with what comes; Ctrl-C ends")
+	n := f.Int("n", -1, "the last `N` lines (default: all that is kept)")
+	words, err := f.parse(1, 1, false)
+	if err != nil {
+		return err
+	}
+	p := obj{"id": words[0], "lines": *n, "follow": *following}
+	return lines(ctx, s, f, "viscript.logs", p, *following, func(l supervisor.Line) {
+		if l.Stream == "viscript" {
+			fmt.Fprintf(s.out, "[viscript %s] %s\n", l.Time.Local().Format(time.TimeOnly), l.Text)
+			return
+		}
+		fmt.Fprintln(s.out, l.Text)
+	})
+}
+
+func events(ctx context.Context, s *session, f *flags) error {
+	following := f.Bool("f", false, "go on with what comes; Ctrl-C ends")
+	n := f.Int("n", -1, "the last `N` events (default: all that is kept)")
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	p := obj{"lines": *n, "follow": *following}
+	return lines(ctx, s, f, "viscript.events", p, *following, func(e supervisor.Event) {
+		who := ""
+		if e.ID != 0 {
+			who = fmt.Sprintf(" %s#%d", e.App, e.ID)
+		}
+		reason := ""
+		if e.Reason != "" {
+			reason = ": " + e.Reason
+		}
+		fmt.Fprintf(s.out, "%s%s %s%s\n", e.Time.Local().Format(time.DateTime), who, e.Event, reason)
+	})
+}
+
+// lines prints lines, and those that come if following; with --json one document, or one line each when following.
+func lines[T any](ctx context.Context, s *session, f *flags, method string, p any, following bool, show func(T)) error {
+	if !following {
+		list := []T{}
+		if err := s.call(ctx, method, p, &list, false); err != nil {
+			return err
+		}
+		if f.json {
+			return s.printJSON(list)
+		}
+		for _, l := range list {
+			show(l)
+		}
+		return nil
+	}
+	if _, err := s.connect(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- s.call(ctx, method, p, nil, true) }()
+	for {
+		select {
+		case r := <-s.notes:
+			var raw []json.RawMessage
+			if r.Method != "viscript.lines" || json.Unmarshal(r.Params, &raw) != nil {
+				continue
+			}
+			for _, b := range raw {
+				var l T
+				if f.json {
+					fmt.Fprintf(s.out, "%s\n", b)
+				} else if json.Unmarshal(b, &l) == nil {
+					show(l)
+				}
+			}
+		case err := <-ended:
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+	}
+}
+
+func status(ctx context.Context, s *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var in supervisor.Info
+	if err := s.call(ctx, "viscript.status", nil, &in, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(in)
+	}
+	t := s.table()
+	t.row("pid", in.PID)
+	t.row("uptime", uptime(time.Duration(in.Uptime*float64(time.Second))))
+	t.row("config", in.Config)
+	t.row("socket", in.Socket)
+	t.row("apps", fmt.Sprintf("%d configured, %d running, %d failed", in.Apps, in.Running, in.Failed))
+	t.row("last id", in.LastID)
+	if in.Problem != "" {
+		t.row("problem", in.Problem)
+	}
+	return t.Flush()
+}
+
+func reload(ctx context.Context, s *session, f *flags) error {
+	dry := f.Bool("dry-run", false, "only say what would change")
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var p supervisor.Plan
+	if err := s.call(ctx, "viscript.reload", obj{"dry_run": *dry}, &p, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(p)
+	}
+	changed := false
+	for _, part := range []struct {
+		what string
+		list []string
+	}{{"add", p.Added}, {"remove", p.Removed}, {"change", p.Changed}, {"stop", p.Stopped}, {"restart", p.Again}, {"start", p.Started}} {
+		for _, name := range part.list {
+			fmt.Fprintf(s.out, "%s %s\n", part.what, name)
+			changed = true
+		}
+	}
+	if !changed {
+		s.talk("nothing changes")
+	}
+	return nil
+}
+
+func check(_ context.Context, s *session, f *flags) error {
+	words, err := f.parse(1, 2, false)
+	if err != nil {
+		return err
+	}
+	if words[0] != "check" {
+		return f.usage(fmt.Sprintf("unknown word %q", words[0]))
+	}
+	path := s.c.File
+	if len(words) == 2 {
+		path = words[1]
+	}
+	c, err := config.Load(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w; name another with --config", err)
+	}
+	if err == nil {
+		err = c.CheckSections(s.c.Sections)
+	}
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(obj{"config": c.Path, "apps": len(c.Apps), "ok": true})
+	}
+	fmt.Fprintf(s.out, "%s: ok, %d apps\n", c.Path, len(c.Apps))
+	return nil
+}
+
+func clearScreen(_ context.Context, s *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	_, err := fmt.Fprint(s.out, "\x1b[H\x1b[2J")
+	return err
+}
+
+func leave(_ context.Context, _ *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	return errLeave
+}

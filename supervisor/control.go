@@ -1,0 +1,341 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"skywire/signal"
+)
+
+// listen opens the two sockets, so that a second viscript on the same directory fails before it does anything.
+func (s *Supervisor) listen() error {
+	var err error
+	if s.sock, err = signal.Listen(ControlSocket(s.c.RunDir), 0o600); err != nil {
+		if errors.Is(err, signal.ErrInUse) {
+			return signal.Errorf(signal.ErrRefused, "viscript runs already in %s; to run a second one give it its own --run and --state", s.c.RunDir)
+		}
+		return err
+	}
+	if s.signalSock, err = signal.Listen(s.signalSocket(), 0o600); err != nil {
+		s.sock.Close()
+		return err
+	}
+	if addr := s.file.Settings.SignalTCP; addr != "" {
+		if s.signalTCP, err = listenLoopback(addr); err != nil {
+			s.sock.Close()
+			s.signalSock.Close()
+			return fmt.Errorf("settings.signal_tcp: %w", err)
+		}
+	}
+	return nil
+}
+
+// listenLoopback refuses addresses that others on the network reach: the token crosses in the clear.
+func listenLoopback(addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	if a, ok := l.Addr().(*net.TCPAddr); !ok || !a.IP.IsLoopback() {
+		l.Close()
+		return nil, fmt.Errorf("%s is no loopback address; use 127.0.0.1:7999", addr)
+	}
+	return l, nil
+}
+
+// serve answers on the sockets until ctx ends.
+func (s *Supervisor) serve(ctx context.Context) {
+	for _, l := range []net.Listener{s.signalSock, s.signalTCP} {
+		if l != nil {
+			s.wg.Go(func() {
+				if err := s.hub.Serve(ctx, l); err != nil {
+					s.log.Error("signal socket failed", "err", err)
+				}
+			})
+		}
+	}
+	s.wg.Go(func() {
+		err := signal.Serve(ctx, s.sock, func(c *signal.Conn) signal.Handler {
+			// The mode of the file keeps others out; this also keeps out who got hold of a descriptor.
+			if cred, err := c.Peer(); err == nil && cred.UID != 0 && int(cred.UID) != os.Geteuid() {
+				s.log.Warn("control connection refused", "uid", cred.UID, "pid", cred.PID)
+				return nil
+			}
+			at := &attachments{}
+			go func() { // ends with the connection
+				<-c.Done()
+				at.leave()
+			}()
+			return func(ctx context.Context, r *signal.Request) (any, error) { return s.control(ctx, r, at) }
+		})
+		if err != nil {
+			s.log.Error("control socket failed", "err", err)
+		}
+	})
+}
+
+// params are those of all methods of the control socket.
+type params struct {
+	App     string   `json:"app,omitempty"`
+	Args    []string `json:"args,omitempty"`
+	ID      string   `json:"id,omitempty"` // 3, name, name#3
+	All     bool     `json:"all,omitempty"`
+	Attach  bool     `json:"attach,omitempty"`
+	Timeout int64    `json:"timeout_ms,omitempty"`
+	Lines   *int     `json:"lines,omitempty"`
+	Follow  bool     `json:"follow,omitempty"`
+	DryRun  bool     `json:"dry_run,omitempty"`
+	Data    []byte   `json:"data,omitempty"`
+	Signal  string   `json:"signal,omitempty"`
+}
+
+// control answers one request: the table of what viscript can be asked.
+func (s *Supervisor) control(ctx context.Context, r *signal.Request, at *attachments) (any, error) {
+	for _, f := range r.Files {
+		f.Close()
+	}
+	var p params
+	if err := r.Bind(&p); err != nil {
+		return nil, err
+	}
+	switch r.Method {
+	case "viscript.status":
+		return s.Status(ctx)
+	case "viscript.apps":
+		return s.Apps(ctx)
+	case "viscript.help":
+		return s.Help(ctx, p.App)
+	case "viscript.start":
+		return s.controlStart(ctx, r, p, at)
+	case "viscript.ps":
+		return s.List(ctx, p.All)
+	case "viscript.ping":
+		return s.Ping(ctx, p.ID)
+	case "viscript.ru":
+		return s.Usage(ctx, p.ID)
+	case "viscript.stop":
+		return s.Stop(ctx, p.ID, time.Duration(p.Timeout)*time.Millisecond)
+	case "viscript.restart":
+		return s.Restart(ctx, p.ID)
+	case "viscript.logs":
+		return s.controlLogs(ctx, r, p)
+	case "viscript.events":
+		return s.controlEvents(ctx, r, p)
+	case "viscript.reload":
+		return s.Reload(ctx, p.DryRun)
+	case "viscript.attach":
+		return s.controlAttach(ctx, r, p, at)
+	case "viscript.input":
+		return nil, s.input(ctx, p)
+	case "viscript.signal":
+		return nil, s.signalApp(ctx, p)
+	}
+	return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", r.Method)
+}
+
+// Started answers viscript.start.
+type Started struct {
+	ID uint64 `json:"id"`
+}
+
+func (s *Supervisor) controlStart(ctx context.Context, r *signal.Request, p params, at *attachments) (any, error) {
+	if !p.Attach {
+		id, err := s.Start(ctx, p.App, p.Args, nil)
+		return Started{id}, err
+	}
+	sub := NewSubscriber()
+	id, err := s.Start(ctx, p.App, p.Args, sub)
+	if err != nil {
+		return nil, err
+	}
+	s.stream(r.Conn, id, sub, at)
+	return Started{id}, nil
+}
+
+func (s *Supervisor) controlAttach(ctx context.Context, r *signal.Request, p params, at *attachments) (any, error) {
+	sub := NewSubscriber()
+	id, err := s.Attach(ctx, p.ID, sub)
+	if err != nil {
+		return nil, err
+	}
+	s.stream(r.Conn, id, sub, at)
+	return Started{id}, nil
+}
+
+// Output is a notification to an attached client: raw output, or the end of the app.
+type Output struct {
+	ID     uint64 `json:"id"`
+	Stream string `json:"stream,omitempty"`
+	Data   []byte `json:"data,omitempty"`
+	Ended  *Item  `json:"ended,omitempty"`
+}
+
+// stream sends raw output to an attached client until either ends.
+func (s *Supervisor) stream(c *signal.Conn, id uint64, sub *Subscriber, at *attachments) {
+	at.add(sub)
+	s.wg.Go(func() {
+		defer sub.Leave()
+		var t *tap
+		err := s.do(s.ctx, func() error {
+			if e := s.table[id]; e != nil {
+				t = e.tap
+			}
+			return nil
+		})
+		if err != nil || t == nil {
+			return
+		}
+		send := func(k Chunk) bool {
+			return c.Notify("viscript.output", Output{ID: id, Stream: k.Stream, Data: k.Data}) == nil
+		}
+		for {
+			select {
+			case k := <-sub.C:
+				if !send(k) {
+					return
+				}
+			case <-sub.Done:
+				return
+			case <-s.ctx.Done():
+				return
+			case <-t.over:
+				for {
+					select {
+					case k := <-sub.C:
+						if !send(k) {
+							return
+						}
+						continue
+					default:
+					}
+					break
+				}
+				item := Item{ID: id, State: Exited}
+				if list, err := s.items(s.ctx, func(e *entry) bool { return e.id == id }); err == nil && len(list) == 1 {
+					item = list[0]
+				}
+				c.Notify("viscript.output", Output{ID: id, Ended: &item})
+				return
+			}
+		}
+	})
+}
+
+func (s *Supervisor) input(ctx context.Context, p params) error {
+	run, err := s.runningOf(ctx, p.ID)
+	if err != nil {
+		return err
+	}
+	in := run.Input()
+	if in == nil {
+		return signal.Errorf(signal.ErrRefused, "%s reads no input", p.ID)
+	}
+	if len(p.Data) == 0 { // the end of the input
+		return in.Close()
+	}
+	if d, ok := in.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		if at, ok := ctx.Deadline(); ok {
+			d.SetWriteDeadline(at)
+		}
+	}
+	_, err = in.Write(p.Data)
+	return err
+}
+
+func (s *Supervisor) signalApp(ctx context.Context, p params) error {
+	run, err := s.runningOf(ctx, p.ID)
+	if err != nil {
+		return err
+	}
+	sig, ok := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP}[p.Signal]
+	if !ok {
+		return signal.Errorf(signal.ErrUsage, "signal %q: INT, TERM and HUP can be sent", p.Signal)
+	}
+	return run.Signal(sig)
+}
+
+// maxReply is how many bytes of lines go into one answer or notification, well below a line of signal.
+const maxReply = 256 << 10
+
+func (s *Supervisor) controlLogs(ctx context.Context, r *signal.Request, p params) (any, error) {
+	var ring *Ring
+	err := s.do(ctx, func() error {
+		e, err := s.find(p.ID)
+		if err == nil {
+			ring = e.ring
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return follow(ctx, r, ring, p, func(l Line) any { return l })
+}
+
+func (s *Supervisor) controlEvents(ctx context.Context, r *signal.Request, p params) (any, error) {
+	return follow(ctx, r, s.bus, p, func(l Line) any { return json.RawMessage(l.Text) })
+}
+
+// follow answers the last lines, or sends them and all that come as notifications until the caller gives up.
+func follow(ctx context.Context, r *signal.Request, ring *Ring, p params, show func(Line) any) (any, error) {
+	n := -1
+	if p.Lines != nil {
+		n = *p.Lines
+	}
+	lines, cursor := ring.Last(n)
+	if !p.Follow {
+		return render(newest(lines), show), nil
+	}
+	for {
+		for part := range slices.Chunk(lines, 200) {
+			for len(part) > 0 {
+				k := fits(part)
+				if err := r.Conn.Notify("viscript.lines", render(part[:k], show)); err != nil {
+					return nil, err
+				}
+				part = part[k:]
+			}
+		}
+		var err error
+		if lines, cursor, err = ring.After(ctx, cursor); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// fits returns how many lines from the front go into one notification, at least one.
+func fits(lines []Line) int {
+	size := 0
+	for i, l := range lines {
+		if size += 2*len(l.Text) + 128; size > maxReply && i > 0 {
+			return i
+		}
+	}
+	return len(lines)
+}
+
+// newest drops what would not fit into one answer from the front.
+func newest(lines []Line) []Line {
+	size := 0
+	for i := range slices.Backward(lines) {
+		if size += 2*len(lines[i].Text) + 128; size > maxReply {
+			return lines[i+1:]
+		}
+	}
+	return lines
+}
+
+func render(lines []Line, show func(Line) any) []any {
+	out := make([]any, len(lines))
+	for i, l := range lines {
+		out[i] = show(l)
+	}
+	return out
+}

@@ -1,0 +1,337 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"skywire/signal"
+	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
+)
+
+// launch is what a launcher needs to know.
+type launch struct {
+	id    uint64
+	app   *config.App
+	args  []string
+	ring  *Ring
+	tap   *tap
+	mark  string
+	token string
+}
+
+// launcher starts an app; it does not block.
+type launcher func(launch) (running, error)
+
+// running is an app that was started: a process tree, or a function in this process.
+type running interface {
+	ID() proc.ID
+	Wait(ctx context.Context) proc.Exit
+	// Stop ends what is left and returns when nothing is: first asked by signal if the app speaks it and ask is set,
+	// then by TERM, after grace by KILL. An error says what remains.
+	Stop(grace time.Duration, ask bool) error
+	Usage() (proc.Usage, bool)
+	Has(pid int) bool
+	Input() io.WriteCloser // nil: none
+	Signal(syscall.Signal) error
+	Release()
+}
+
+// waitOutput is how long the rest of the output is read after the end of an app.
+const waitOutput = time.Second
+
+// random returns 128 bits as hexadecimal digits.
+func random() string {
+	var b [16]byte
+	rand.Read(b[:])
+	return hex.EncodeToString(b[:])
+}
+
+func hash(token string) string {
+	h := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(h[:])
+}
+
+func sameHash(stored, token string) bool {
+	return subtle.ConstantTimeCompare([]byte(stored), []byte(hash(token))) == 1
+}
+
+func (s *Supervisor) launchReal(l launch) (running, error) {
+	if l.app.Inproc {
+		f := s.c.Inproc[filepath.Base(l.app.Path)]
+		if f == nil {
+			return nil, fmt.Errorf("inproc: %s is no applet of this binary", l.app.Path)
+		}
+		return s.launchInproc(l, f), nil
+	}
+	return s.launchProcess(l)
+}
+
+// environ is what apps get: ours, without what belongs to us alone, with the folders so that they find each other.
+func (s *Supervisor) environ(l launch) []string {
+	drop := map[string]bool{proc.MarkVariable: true, "SKYWIRE_STATE": true, "SKYWIRE_RUN": true, "SKYWIRE_CONFIG": true}
+	var env []string
+	for _, kv := range s.c.Environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if _, set := l.app.Env[name]; !drop[name] && !set && !strings.HasPrefix(name, "SIGNAL_") {
+			env = append(env, kv)
+		}
+	}
+	env = append(env, "SKYWIRE_STATE="+s.c.StateDir, "SKYWIRE_RUN="+s.c.RunDir)
+	if s.c.File != "" {
+		env = append(env, "SKYWIRE_CONFIG="+s.c.File)
+	}
+	for k, v := range l.app.Env {
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
+func (s *Supervisor) pipePath(id uint64, stream string) string {
+	return filepath.Join(s.c.RunDir, "log", strconv.FormatUint(id, 10)+"."+stream)
+}
+
+func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
+	file, argv0, err := s.program(l.app.Path)
+	if err != nil {
+		return nil, err
+	}
+	var mine, theirs []io.Closer
+	defer func() {
+		closeAll(theirs)
+		if err != nil {
+			closeAll(mine)
+		}
+	}()
+	p := &process{s: s, id: l.id}
+	spec := proc.Spec{
+		Path: file, Args: append([]string{argv0}, l.args...), Dir: l.app.Cwd, Mark: l.mark,
+		Env: append(s.environ(l), "SIGNAL_CLIENT=true", "SIGNAL_CLIENT_ID="+strconv.FormatUint(l.id, 10),
+			"SIGNAL_SERVER_ADDRESS="+s.signalSocket(), "SIGNAL_TOKEN="+l.token),
+	}
+	if spec.Dir == "" {
+		spec.Dir = s.c.Dir
+	}
+	if l.app.Daemon {
+		spec.Stdin, err = os.Open(os.DevNull)
+	} else {
+		spec.Stdin, p.input, err = os.Pipe()
+		mine = append(mine, p.input)
+	}
+	if err != nil {
+		return nil, err
+	}
+	theirs = append(theirs, spec.Stdin)
+	var outs [2]*os.File
+	for i, name := range []string{"stdout", "stderr"} {
+		r, w, err := proc.Pipe(s.pipePath(l.id, name))
+		if err != nil {
+			return nil, err
+		}
+		outs[i], mine, theirs = r, append(mine, r), append(theirs, w)
+		if i == 0 {
+			spec.Stdout = w
+		} else {
+			spec.Stderr = w
+		}
+	}
+	conn, fd, perr := signal.Pair()
+	if perr == nil {
+		spec.Extra, theirs = []*os.File{fd}, append(theirs, fd)
+		spec.Env = append(spec.Env, "SIGNAL_FD=3")
+		mine = append(mine, conn)
+	} else if !errors.Is(perr, errors.ErrUnsupported) {
+		return nil, perr
+	}
+	if p.child, err = s.host.Start(spec); err != nil {
+		return nil, err
+	}
+	if conn != nil {
+		s.wg.Go(func() { s.hub.Attach(s.ctx, l.id, conn) })
+	}
+	p.pump(l.ring, l.tap, outs[0], outs[1])
+	return p, nil
+}
+
+func closeAll(list []io.Closer) {
+	for _, c := range list {
+		c.Close()
+	}
+}
+
+// process is an app in a process tree of its own.
+type process struct {
+	s     *Supervisor
+	id    uint64
+	child *proc.Child
+	input *os.File
+	outs  []*os.File
+	pumps sync.WaitGroup
+}
+
+// pump reads the output for as long as somebody can write.
+func (p *process) pump(r *Ring, t *tap, stdout, stderr *os.File) {
+	for stream, f := range map[string]*os.File{"stdout": stdout, "stderr": stderr} {
+		if f == nil {
+			continue
+		}
+		p.outs = append(p.outs, f)
+		p.pumps.Go(func() {
+			sink := newSink(r, t, stream, p.s.c.now)
+			buf := make([]byte, 8<<10)
+			for {
+				n, err := f.Read(buf)
+				sink.Write(buf[:n])
+				if err != nil {
+					sink.flush()
+					return
+				}
+			}
+		})
+	}
+}
+
+func (p *process) ID() proc.ID                        { return p.child.ID() }
+func (p *process) Wait(ctx context.Context) proc.Exit { return p.child.Wait(ctx) }
+func (p *process) Has(pid int) bool                   { return p.child.Has(pid) }
+func (p *process) Usage() (proc.Usage, bool)          { return p.child.Usage(), true }
+
+func (p *process) Signal(sig syscall.Signal) error {
+	p.child.SignalFirst(sig)
+	return nil
+}
+
+func (p *process) Input() io.WriteCloser {
+	if p.input == nil {
+		return nil
+	}
+	return p.input
+}
+
+// Stop is described at running.
+func (p *process) Stop(grace time.Duration, ask bool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), grace)
+	defer cancel()
+	if ask && p.s.hub.Joined(p.id) {
+		half, cancel := context.WithTimeout(ctx, grace/2)
+		err := p.s.hub.Call(half, p.id, "shutdown", map[string]any{"grace_ms": grace.Milliseconds(), "reason": "stop"}, nil)
+		gone := err == nil && p.child.FirstGone(half)
+		cancel()
+		if gone && len(p.child.Members(true)) == 0 {
+			return nil
+		}
+	}
+	if len(p.child.Members(true)) == 0 {
+		return nil
+	}
+	p.child.Signal(syscall.SIGTERM)
+	if p.child.Empty(ctx) {
+		return nil
+	}
+	left := p.child.Kill()
+	if len(left) == 0 {
+		return nil
+	}
+	var pids []string
+	for _, id := range left {
+		pids = append(pids, strconv.Itoa(id.PID))
+	}
+	return fmt.Errorf("still there after KILL: process %s (it hangs in the kernel)", strings.Join(pids, ", "))
+}
+
+// Release reads what is left in the pipes and lets go.
+func (p *process) Release() {
+	if p.input != nil {
+		p.input.Close()
+	}
+	deadline := time.Now().Add(waitOutput)
+	for _, f := range p.outs {
+		f.SetReadDeadline(deadline)
+	}
+	p.pumps.Wait()
+	for _, f := range p.outs {
+		f.Close()
+		os.Remove(f.Name())
+	}
+	p.child.Release()
+}
+
+// launchInproc runs f in this process. A panic of its first goroutine ends it alone.
+func (s *Supervisor) launchInproc(l launch, f Inproc) running {
+	ctx, cancel := context.WithCancel(s.ctx)
+	stdin, input := io.Pipe()
+	r := &inproc{cancel: cancel, input: input, done: make(chan struct{})}
+	out, errs := newSink(l.ring, l.tap, "stdout", s.c.now), newSink(l.ring, l.tap, "stderr", s.c.now)
+	if l.app.Daemon {
+		input.Close()
+	}
+	env := s.environ(l)
+	s.wg.Go(func() {
+		defer close(r.done)
+		defer cancel()
+		defer func() {
+			if p := recover(); p != nil {
+				fmt.Fprintf(errs, "panic: %v\n%s", p, debug.Stack())
+				r.code, r.panicked = 2, true
+			}
+			stdin.Close()
+			out.flush()
+			errs.flush()
+		}()
+		r.code = f(ctx, l.args, env, stdin, out, errs)
+	})
+	return r
+}
+
+// inproc is an app inside this process.
+type inproc struct {
+	cancel   context.CancelFunc
+	input    *io.PipeWriter
+	done     chan struct{}
+	code     int // valid after done
+	panicked bool
+}
+
+func (r *inproc) ID() proc.ID { return proc.ID{PID: os.Getpid()} }
+
+func (r *inproc) Wait(context.Context) proc.Exit {
+	<-r.done
+	code := r.code
+	return proc.Exit{Code: &code}
+}
+
+func (r *inproc) Stop(grace time.Duration, _ bool) error {
+	r.cancel()
+	t := time.NewTimer(grace)
+	defer t.Stop()
+	select {
+	case <-r.done:
+		return nil
+	case <-t.C:
+		return errors.New("it does not end, and runs inside viscript where it can't be killed")
+	}
+}
+
+func (r *inproc) Usage() (proc.Usage, bool) { return proc.Usage{Source: "inproc"}, false }
+func (r *inproc) Has(pid int) bool          { return pid == os.Getpid() }
+func (r *inproc) Input() io.WriteCloser     { return r.input }
+func (r *inproc) Release()                  {}
+
+func (r *inproc) Signal(syscall.Signal) error {
+	r.cancel()
+	return nil
+}

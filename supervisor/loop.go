@@ -1,0 +1,393 @@
+package supervisor
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"skywire/signal"
+	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
+)
+
+// reapAgain is when zombies that may be somebody else's children are looked at again.
+const reapAgain = 4 * time.Second
+
+// loop owns the table. It ends when ctx has ended and every app too.
+func (s *Supervisor) loop(ctx context.Context) {
+	done := ctx.Done()
+	reap := time.NewTimer(time.Hour)
+	reap.Stop()
+	defer reap.Stop()
+	for {
+		if s.closing && !slices.ContainsFunc(slices.Collect(maps.Values(s.table)), (*entry).active) {
+			return
+		}
+		select {
+		case f := <-s.calls:
+			f()
+		case <-s.c.ChildEnded:
+			if s.host.Reap() {
+				reap.Reset(reapAgain)
+			}
+		case <-reap.C:
+			if s.host.Reap() {
+				reap.Reset(reapAgain)
+			}
+		case <-done:
+			done = nil
+			s.closing = true
+			for _, e := range s.entries() {
+				s.stop(e, 0, false)
+			}
+		}
+	}
+}
+
+// do runs f in the loop and returns its error.
+func (s *Supervisor) do(ctx context.Context, f func() error) error {
+	result := make(chan error, 1)
+	select {
+	case s.calls <- func() { result <- f() }:
+		return <-result
+	case <-s.ended:
+		return signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// post runs f in the loop, later.
+func (s *Supervisor) post(f func()) {
+	select {
+	case s.calls <- f:
+	case <-s.ended:
+	}
+}
+
+// entries returns the table, newest first. Only for the loop, as is all that follows in this file.
+func (s *Supervisor) entries() []*entry {
+	return slices.SortedFunc(maps.Values(s.table), func(a, b *entry) int { return cmp.Compare(b.id, a.id) })
+}
+
+func sortedApps(f *config.File) []*config.App {
+	return slices.SortedFunc(maps.Values(f.Apps), func(a, b *config.App) int { return cmp.Compare(a.Name, b.Name) })
+}
+
+// start makes an entry and launches it. On error the entry, if there is one, is Failed.
+func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entry, error) {
+	active, size := 0, 0
+	for _, e := range s.table {
+		if e.active() {
+			active++
+		}
+	}
+	for _, arg := range args {
+		size += len(arg)
+		if strings.ContainsRune(arg, 0) {
+			return nil, signal.Errorf(signal.ErrUsage, "an argument holds a zero byte")
+		}
+	}
+	switch {
+	case s.closing:
+		return nil, signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
+	case active >= maxActive:
+		return nil, signal.Errorf(signal.ErrBusy, "%d apps are running already", active)
+	case size > maxArgs:
+		return nil, signal.Errorf(signal.ErrUsage, "the arguments are longer than %d bytes", maxArgs)
+	case sub != nil && a.Daemon:
+		return nil, signal.Errorf(signal.ErrRefused, "%s is a daemon, it can't be attached to; see its output with: logs -f", a.Name)
+	}
+	if len(args) == 0 {
+		args = a.DefaultArgs
+	}
+	s.nextID++
+	e := &entry{
+		id: s.nextID, app: a, args: slices.Clone(args), policy: newPolicy(a), ring: NewRing(a.LogBytes), tap: newTap(sub),
+	}
+	s.table[e.id] = e
+	s.forget()
+	s.save() // the id counts as used before anything runs under it
+	return e, s.launch(e)
+}
+
+// launch starts the program of an entry, the first time or again.
+func (s *Supervisor) launch(e *entry) error {
+	e.exit, e.reason, e.note, e.asked, e.again, e.adopted = nil, "", "", false, false, false
+	e.started = s.c.now()
+	e.stop, e.rest = make(chan time.Duration, 1), make(chan struct{})
+	token := random()
+	e.mark, e.token = random(), hash(token)
+	s.setState(e, Starting, "")
+	run, err := s.c.launch(launch{
+		id: e.id, app: e.app, args: e.args, ring: e.ring, tap: e.tap, mark: e.mark, token: token,
+	})
+	if err != nil {
+		s.setState(e, Failed, "not started: "+err.Error())
+		close(e.rest)
+		e.tap.end()
+		s.save()
+		return fmt.Errorf("start %s: %w", e.app.Name, err)
+	}
+	s.watch(e, run)
+	s.save()
+	return nil
+}
+
+// watch hands a running app to the goroutine that waits for its end.
+func (s *Supervisor) watch(e *entry, run running) {
+	e.run = run
+	s.setState(e, Running, "")
+	stop, grace := e.stop, time.Duration(e.app.StopTimeout)
+	s.wg.Go(func() {
+		exit, err := live(s.ctx, run, stop, grace)
+		s.post(func() { s.atRest(e, exit, err) })
+	})
+}
+
+// live waits until an app ends or is told to, ends all that is left of it, and returns how it went; err says what
+// could not be ended.
+func live(ctx context.Context, run running, stop <-chan time.Duration, grace time.Duration) (proc.Exit, error) {
+	exited := make(chan proc.Exit, 1)
+	// Not waited for when the process hangs in the kernel: it ends with it.
+	go func() { exited <- run.Wait(ctx) }()
+	select {
+	case exit := <-exited:
+		err := run.Stop(grace, false)
+		run.Release()
+		return exit, err
+	case grace = <-stop:
+	}
+	err := run.Stop(grace, true)
+	if err == nil {
+		exit := <-exited
+		run.Release()
+		return exit, nil
+	}
+	run.Release()
+	select {
+	case exit := <-exited:
+		return exit, err
+	default:
+		return proc.Exit{Unknown: true}, err
+	}
+}
+
+// atRest records the end of an app and decides what follows.
+func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
+	ran := s.c.now().Sub(e.started)
+	s.hub.Drop(e.id)
+	e.run, e.exit, e.note = nil, &exit, ""
+	reason := describe(exit)
+	if e.adopted {
+		reason = "exit unknown (adopted)"
+	}
+	defer s.save()
+	rest := e.rest
+	defer close(rest)
+	switch {
+	case err != nil:
+		s.setState(e, Failed, reason+"; "+err.Error())
+	case e.asked && e.again && !s.closing:
+		e.restarts++
+		e.policy.row = 0
+		s.setState(e, Exited, "stopped")
+		e.rest = make(chan struct{}) // the launch makes another; whoever waits for rest has the old one
+		if err := s.launch(e); err != nil {
+			s.log.Error("app not started again", "id", e.id, "app", e.app.Name, "err", err)
+		}
+		return
+	case e.asked:
+		s.setState(e, Exited, "stopped, "+reason)
+	default:
+		s.afterEnd(e, exit, ran, reason)
+	}
+	if !e.active() {
+		e.tap.end()
+	}
+}
+
+// afterEnd asks the policy what follows an end that nobody asked for.
+func (s *Supervisor) afterEnd(e *entry, exit proc.Exit, ran time.Duration, reason string) {
+	state, delay := e.policy.next(exit, ran)
+	if state == Failed && e.restarts > 0 && e.policy.limit > 0 && e.policy.row >= e.policy.limit {
+		reason += fmt.Sprintf("; given up after %d restarts", e.policy.row)
+	}
+	s.setState(e, state, reason)
+	if state == Backoff {
+		if s.closing {
+			s.setState(e, Exited, reason)
+			return
+		}
+		s.again(e, delay)
+	}
+}
+
+// again starts an entry after delay.
+func (s *Supervisor) again(e *entry, delay time.Duration) {
+	e.timer = time.AfterFunc(delay, func() {
+		s.post(func() {
+			if e.state != Backoff {
+				return
+			}
+			e.restarts++
+			if err := s.launch(e); err != nil {
+				s.log.Error("app not started again", "id", e.id, "app", e.app.Name, "err", err)
+				s.retry(e)
+			}
+		})
+	})
+}
+
+// retry treats a launch that failed as an end with an error, so that a program that is missing for a moment (an
+// upgrade, a disk not yet there) is tried again.
+func (s *Supervisor) retry(e *entry) {
+	code := 1
+	s.afterEnd(e, proc.Exit{Code: &code}, 0, e.reason)
+}
+
+// stop tells an entry to end. It does not wait: e.rest is closed when it has. grace 0 means the app's own.
+func (s *Supervisor) stop(e *entry, grace time.Duration, again bool) {
+	if grace <= 0 {
+		grace = time.Duration(e.app.StopTimeout)
+	}
+	switch {
+	case e.state == Backoff:
+		e.timer.Stop()
+		s.setState(e, Exited, "stopped, "+e.reason)
+		if again {
+			e.restarts++
+			if err := s.launch(e); err != nil {
+				s.log.Error("app not started again", "id", e.id, "app", e.app.Name, "err", err)
+			}
+			return
+		}
+		e.tap.end()
+		s.save()
+	case e.run == nil:
+	default:
+		e.asked, e.again = true, again
+		s.setState(e, Stopping, "")
+		select {
+		case e.stop <- grace:
+		default: // told already
+		}
+	}
+}
+
+// setState changes the state and tells the events.
+func (s *Supervisor) setState(e *entry, to State, reason string) {
+	if e.state == to && reason == e.reason {
+		return
+	}
+	e.state = to
+	e.reason = reason
+	s.event(e, string(to), reason)
+	level := s.log.Info
+	if to == Failed {
+		level = s.log.Error
+	} else if to == Backoff {
+		level = s.log.Warn
+	}
+	level("app "+string(to), "id", e.id, "app", e.app.Name, "reason", reason)
+	if reason != "" {
+		e.ring.Add(s.c.now(), "viscript", string(to)+": "+reason)
+	}
+}
+
+// Event is one line of events.
+type Event struct {
+	Time   time.Time `json:"time"`
+	ID     uint64    `json:"id,omitempty"`
+	App    string    `json:"app,omitempty"`
+	Event  string    `json:"event"`
+	Reason string    `json:"reason,omitempty"`
+}
+
+func (s *Supervisor) event(e *entry, what, reason string) {
+	ev := Event{Time: s.c.now().UTC(), Event: what, Reason: reason}
+	if e != nil {
+		ev.ID, ev.App = e.id, e.app.Name
+	}
+	b, err := json.Marshal(ev)
+	if err == nil {
+		s.bus.Add(ev.Time, "event", string(b))
+	}
+}
+
+// forget drops the oldest entries that have ended.
+func (s *Supervisor) forget() {
+	ended := 0
+	for _, e := range s.entries() {
+		if e.active() {
+			continue
+		}
+		if ended++; ended > keepEnded {
+			delete(s.table, e.id)
+		}
+	}
+}
+
+// find resolves "3", "name" or "name#3". A plain name means the one that runs, or else the last that did.
+func (s *Supervisor) find(ref string) (*entry, error) {
+	name, num, both := strings.Cut(ref, "#")
+	if !both {
+		if _, err := strconv.ParseUint(ref, 10, 64); err == nil {
+			name, num = "", ref
+		}
+	}
+	if num != "" {
+		id, err := strconv.ParseUint(num, 10, 64)
+		e := s.table[id]
+		if err != nil || e == nil || name != "" && e.app.Name != name {
+			return nil, signal.Errorf(signal.ErrNotFound, "no app with id %s; see: viscript ps -a", ref)
+		}
+		return e, nil
+	}
+	var active, ended []*entry
+	for _, e := range s.entries() {
+		switch {
+		case e.app.Name != name:
+		case e.active():
+			active = append(active, e)
+		default:
+			ended = append(ended, e)
+		}
+	}
+	switch {
+	case len(active) == 1:
+		return active[0], nil
+	case len(active) > 1:
+		var names []string
+		for _, e := range slices.Backward(active) {
+			names = append(names, fmt.Sprintf("%s#%d", name, e.id))
+		}
+		return nil, signal.Errorf(signal.ErrUsage, "%s runs more than once: say %s", name, strings.Join(names, " or "))
+	case len(ended) > 0:
+		return ended[0], nil
+	case s.file.Apps[name] != nil:
+		return nil, signal.Errorf(signal.ErrNotRunning, "%s is not running; start it with: viscript start %s", name, name)
+	}
+	return nil, signal.Errorf(signal.ErrNotFound, "no app %q; see: viscript ps", ref)
+}
+
+func describe(e proc.Exit) string {
+	switch {
+	case e.Code != nil && *e.Code == 0:
+		return "exited"
+	case e.Code != nil:
+		return fmt.Sprintf("exit status %d", *e.Code)
+	case e.Signal != "":
+		if e.Core {
+			return "signal SIG" + e.Signal + ", core dumped"
+		}
+		return "signal SIG" + e.Signal
+	}
+	return "exit unknown"
+}

@@ -1,0 +1,45 @@
+package supervisor
+
+import (
+	"time"
+
+	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
+)
+
+// policy decides what follows the end of an app. It is pure: no clock, no timer.
+type policy struct {
+	restart  config.Restart
+	delay    time.Duration // before the first restart; doubles with each that follows soon
+	maxDelay time.Duration
+	limit    int // restarts in a row, 0: no limit
+	row      int // restarts so far without a long run between
+}
+
+func newPolicy(a *config.App) policy {
+	return policy{restart: a.Restart, delay: time.Duration(a.Delay), maxDelay: time.Duration(a.MaxDelay), limit: a.Limit}
+}
+
+// next returns the state that an app goes to which ended by itself after it ran for this long, and, for backoff, how
+// long to wait. A run longer than maxDelay is a good one: the next delay is the first again.
+func (p *policy) next(e proc.Exit, ran time.Duration) (State, time.Duration) {
+	if ran > p.maxDelay {
+		p.row = 0
+	}
+	end := Failed
+	if e.OK() {
+		end = Exited
+	}
+	switch {
+	case p.restart == config.Never, p.restart == config.OnFailure && e.OK():
+		return end, 0
+	case p.limit > 0 && p.row >= p.limit:
+		return Failed, 0
+	}
+	d := p.delay
+	for range min(p.row, 40) {
+		d = min(2*d, p.maxDelay)
+	}
+	p.row++
+	return Backoff, min(d, p.maxDelay)
+}

@@ -1,0 +1,284 @@
+// Package supervisor is viscript's heart: the table of apps that run, were run, or wait to be run again.
+//
+// It does not parse commands or print (supervisor/cli), knows no app by name, and touches nothing that belongs to the
+// process but its children. Rules: one goroutine, the loop of Run, writes the table; everything else asks it by a
+// closure (do) or reports to it (post). A goroutine per running app waits for it and ends it; it holds no lock and
+// owns the app's process tree. Nothing in the loop blocks: starting is a fork, all waiting is outside. A sequence id
+// names one start command for ever, over restarts of the app and of viscript.
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"skywire/signal"
+	"skywire/signal/hub"
+	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
+)
+
+const (
+	// maxActive bounds the apps that run at once: a runaway script must not fill the machine.
+	maxActive = 256
+	// keepEnded is how many ended apps ps -a and logs still know.
+	keepEnded = 32
+	// maxArgs bounds the arguments of one start, in bytes.
+	maxArgs = 128 << 10
+)
+
+// Inproc is an app that runs inside this process. It returns the exit status after all it started has ended; a
+// cancelled ctx asks it to end.
+type Inproc func(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int
+
+// State of an app.
+type State string
+
+// The states; they are part of ps --json.
+const (
+	Starting State = "starting"
+	Running  State = "running"
+	Ready    State = "ready" // the app said by signal that it serves
+	Stopping State = "stopping"
+	Exited   State = "exited" // by itself with status 0, or because it was told to
+	Failed   State = "failed"
+	Backoff  State = "backoff" // ended, and waits to be started again
+)
+
+// Config of a Supervisor.
+type Config struct {
+	File      string // config.yaml; a missing one is an empty one unless FileNamed
+	FileNamed bool
+	StateDir  string // holds viscript.json: ids and what runs
+	RunDir    string // holds the sockets and the pipes of the logs
+	Dir       string // working directory for apps and relative paths; default the process's
+	Environ   []string
+	Log       *slog.Logger
+
+	Inproc   map[string]Inproc      // by the base name of path
+	Answers  func(name string) bool // names that our own binary answers to by argv[0]
+	Self     string                 // our own binary
+	LinkDirs []string               // where links to it may be
+
+	Subreaper  bool             // orphans of apps come to this process: only a main may say so
+	ChildEnded <-chan os.Signal // SIGCHLD, needed with Subreaper
+	Sections   []string         // sections of config.yaml that applets own, for check and reload
+
+	launch launcher         // tests
+	now    func() time.Time // tests
+}
+
+// Supervisor is the table. Its exported methods may be called from any goroutine while Run runs.
+type Supervisor struct {
+	c     Config
+	log   *slog.Logger
+	host  *proc.Host
+	hub   *hub.Hub
+	bus   *Ring // events as JSON
+	calls chan func()
+	ended chan struct{} // closed when the loop has ended
+	began time.Time
+
+	wg  sync.WaitGroup // everything that Run started
+	ctx context.Context
+
+	// Only the loop touches what follows.
+	file    *config.File
+	table   map[uint64]*entry
+	nextID  uint64
+	closing bool
+	saveErr error // of the last save
+
+	sock, signalSock, signalTCP net.Listener // open from listen on
+}
+
+// entry is one start command.
+type entry struct {
+	id       uint64
+	app      *config.App
+	args     []string
+	state    State
+	note     string // the app's own status line
+	run      running
+	started  time.Time
+	restarts int
+	policy   policy
+	exit     *proc.Exit
+	reason   string
+	ring     *Ring
+	tap      *tap
+	mark     string
+	token    string // hash of the SIGNAL_TOKEN
+	adopted  bool
+	asked    bool // told to stop
+	again    bool // and then to start again
+	timer    *time.Timer
+	stop     chan time.Duration
+	rest     chan struct{} // closed when nothing of it runs
+}
+
+func (e *entry) active() bool { return e.state != Exited && e.state != Failed }
+
+// New reads the configuration and the state of the last run. Nothing runs before Run.
+func New(c Config) (*Supervisor, error) {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.now == nil {
+		c.now = time.Now
+	}
+	if c.Dir == "" {
+		d, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		c.Dir = d
+	}
+	for _, d := range []*string{&c.StateDir, &c.RunDir} {
+		if *d == "" {
+			return nil, errors.New("supervisor: no state or run directory given")
+		}
+		abs, err := filepath.Abs(*d)
+		if err != nil {
+			return nil, err
+		}
+		*d = abs
+	}
+	s := &Supervisor{
+		c: c, log: c.Log, bus: NewRing(64 << 10), calls: make(chan func()), ended: make(chan struct{}),
+		table: map[uint64]*entry{}, began: c.now(),
+	}
+	file, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	s.file = file
+	return s, nil
+}
+
+// load reads config.yaml and looks at its sections.
+func (s *Supervisor) load() (*config.File, error) {
+	f, err := config.Load(s.c.File)
+	if errors.Is(err, fs.ErrNotExist) && !s.c.FileNamed {
+		return config.Empty(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if s.c.Sections != nil {
+		if err := f.CheckSections(s.c.Sections); err != nil {
+			return nil, fmt.Errorf("%s: %w", f.Path, err)
+		}
+	}
+	return f, nil
+}
+
+// ControlSocket is where the verbs connect, in the run directory.
+func ControlSocket(runDir string) string { return filepath.Join(runDir, "viscript.sock") }
+
+func (s *Supervisor) signalSocket() string { return filepath.Join(s.c.RunDir, "signal.sock") }
+
+// Run is the daemon: it adopts what an earlier, killed run has left, starts the apps with autostart and serves the
+// sockets until ctx ends; then it stops every app and returns when all have ended.
+func (s *Supervisor) Run(ctx context.Context) error {
+	if err := s.listen(); err != nil {
+		return err
+	}
+	s.host = proc.NewHost(s.log, s.c.Subreaper)
+	s.hub = hub.New(hub.Config{Log: s.log, Verify: s.verify, Event: s.signalled})
+	if s.c.launch == nil {
+		s.c.launch = s.launchReal
+	}
+	if err := os.MkdirAll(s.c.StateDir, 0o700); err != nil {
+		s.log.Warn("no state directory: ids will not outlive viscript", "err", err)
+	}
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s.ctx = inner
+	s.restore()
+	s.serve(inner)
+	s.autostart()
+	s.loop(ctx)
+	cancel()
+	close(s.ended)
+	s.wg.Wait()
+	s.save()
+	return nil
+}
+
+// autostart starts what is configured so and was not adopted.
+func (s *Supervisor) autostart() {
+	for _, a := range sortedApps(s.file) {
+		if !a.Autostart || s.runs(a.Name) {
+			continue
+		}
+		if e, err := s.start(a, nil, nil); err != nil {
+			s.log.Error("app not started", "app", a.Name, "err", err)
+			if e != nil {
+				s.retry(e)
+			}
+		}
+	}
+}
+
+func (s *Supervisor) runs(app string) bool {
+	for _, e := range s.table {
+		if e.app.Name == app && e.active() {
+			return true
+		}
+	}
+	return false
+}
+
+// verify judges a program that says at the signal socket that it is app h.ID.
+func (s *Supervisor) verify(h hub.Hello, peer *signal.Cred) error {
+	var token string
+	var run running
+	err := s.do(s.ctx, func() error {
+		e := s.table[h.ID]
+		if e == nil || e.run == nil {
+			return signal.Errorf(signal.ErrNotFound, "no running app %d", h.ID)
+		}
+		token, run = e.token, e.run
+		return nil
+	})
+	switch {
+	case err != nil:
+		return err
+	case peer != nil && peer.UID != 0 && int(peer.UID) != os.Geteuid():
+		return signal.Errorf(signal.ErrRefused, "user %d is not ours", peer.UID)
+	case h.Token != "" && sameHash(token, h.Token):
+		return nil
+	case h.Token == "" && peer != nil && run.Has(peer.PID):
+		return nil
+	}
+	return signal.Errorf(signal.ErrRefused, "neither token nor process tree is that of app %d", h.ID)
+}
+
+// signalled handles what an app said.
+func (s *Supervisor) signalled(ev hub.Event) {
+	s.do(s.ctx, func() error {
+		e := s.table[ev.ID]
+		if e == nil || e.run == nil {
+			return nil
+		}
+		switch ev.Kind {
+		case hub.Ready:
+			if e.state == Running || e.state == Starting {
+				s.setState(e, Ready, "")
+			}
+		case hub.Status:
+			e.note = ev.Text
+		case hub.Stopping:
+			s.event(e, "stopping", "the app ends by itself")
+		}
+		return nil
+	})
+}

@@ -1,0 +1,489 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"skywire/signal"
+	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
+)
+
+// probeTimeout bounds what an app may take to answer ping and ru.
+const probeTimeout = 5 * time.Second
+
+// Item is a row of ps.
+type Item struct {
+	ID         uint64     `json:"id"`
+	Name       string     `json:"name"`
+	App        string     `json:"app"`
+	State      State      `json:"state"`
+	PID        *int       `json:"pid"`
+	Started    *time.Time `json:"started"`
+	Restarts   int        `json:"restarts"`
+	ExitCode   *int       `json:"exit_code"`
+	ExitReason *string    `json:"exit_reason"`
+	CPUPercent *float64   `json:"cpu_percent"`
+	RSS        *uint64    `json:"rss_bytes"`
+	Args       []string   `json:"args"`
+	Status     string     `json:"status,omitempty"`
+	Adopted    bool       `json:"adopted,omitempty"`
+}
+
+// List returns the apps that run, wait or have failed, with all also those that have ended, by id.
+func (s *Supervisor) List(ctx context.Context, all bool) ([]Item, error) {
+	return s.items(ctx, func(e *entry) bool { return all || e.state != Exited })
+}
+
+func (s *Supervisor) items(ctx context.Context, want func(*entry) bool) ([]Item, error) {
+	items, runs := []Item{}, []running{}
+	err := s.do(ctx, func() error {
+		for _, e := range slices.Backward(s.entries()) {
+			if want(e) {
+				items, runs = append(items, e.item()), append(runs, e.run)
+			}
+		}
+		return nil
+	})
+	for i, run := range runs { // outside the loop: it reads /proc
+		if run == nil {
+			continue
+		}
+		if u, known := run.Usage(); known {
+			items[i].RSS = u.RSS
+			pct := percent(u.CPUUser+u.CPUSys, s.c.now().Sub(*items[i].Started))
+			items[i].CPUPercent = &pct
+		}
+	}
+	return items, err
+}
+
+// item is only for the loop.
+func (e *entry) item() Item {
+	started := e.started.UTC()
+	it := Item{
+		ID: e.id, Name: e.app.Name, App: e.app.Name, State: e.state, Started: &started, Restarts: e.restarts,
+		Args: e.args, Status: e.note, Adopted: e.adopted,
+	}
+	if it.Args == nil {
+		it.Args = []string{}
+	}
+	if e.run != nil {
+		pid := e.run.ID().PID
+		it.PID = &pid
+	}
+	if e.exit != nil {
+		it.ExitCode = e.exit.Code
+	}
+	if e.reason != "" {
+		it.ExitReason = &e.reason
+	}
+	return it
+}
+
+// percent is the share of one CPU since the start, with one decimal.
+func percent(cpu, wall time.Duration) float64 {
+	if wall < time.Millisecond {
+		return 0
+	}
+	return float64(int(1000*cpu.Seconds()/wall.Seconds())) / 10
+}
+
+// AppInfo is a configured app.
+type AppInfo struct {
+	Name      string   `json:"name"`
+	Desc      string   `json:"desc"`
+	Daemon    bool     `json:"daemon"`
+	Autostart bool     `json:"autostart"`
+	Inproc    bool     `json:"inproc"`
+	Restart   string   `json:"restart"`
+	Path      string   `json:"path"`
+	Args      []string `json:"default_args"`
+	Help      string   `json:"help,omitempty"`
+}
+
+func info(a *config.App) AppInfo {
+	args := a.DefaultArgs
+	if args == nil {
+		args = []string{}
+	}
+	return AppInfo{
+		Name: a.Name, Desc: a.Desc, Daemon: a.Daemon, Autostart: a.Autostart, Inproc: a.Inproc,
+		Restart: string(a.Restart), Path: a.Path, Args: args,
+	}
+}
+
+// Apps returns the configured apps by name.
+func (s *Supervisor) Apps(ctx context.Context) ([]AppInfo, error) {
+	list := []AppInfo{}
+	err := s.do(ctx, func() error {
+		for _, a := range sortedApps(s.file) {
+			list = append(list, info(a))
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Help returns all about one configured app.
+func (s *Supervisor) Help(ctx context.Context, name string) (AppInfo, error) {
+	var out AppInfo
+	err := s.do(ctx, func() error {
+		a, err := s.configured(name)
+		if err == nil {
+			out = info(a)
+			out.Help = a.Help
+		}
+		return err
+	})
+	return out, err
+}
+
+// configured is only for the loop.
+func (s *Supervisor) configured(name string) (*config.App, error) {
+	if a := s.file.Apps[name]; a != nil {
+		return a, nil
+	}
+	return nil, signal.Errorf(signal.ErrNotFound, "no app %q in %s%s; see: viscript apps", name, s.configName(),
+		config.Meant(name, slices.Collect(maps.Keys(s.file.Apps))))
+}
+
+func (s *Supervisor) configName() string {
+	if s.file.Path == "" {
+		return s.c.File + " (there is no such file)"
+	}
+	return s.file.Path
+}
+
+// Start starts an app; user arguments replace the default ones. sub, if not nil, is attached from the first byte on.
+func (s *Supervisor) Start(ctx context.Context, app string, args []string, sub *Subscriber) (uint64, error) {
+	var id uint64
+	err := s.do(ctx, func() error {
+		a, err := s.configured(app)
+		if err != nil {
+			return err
+		}
+		e, err := s.start(a, args, sub)
+		if err == nil {
+			id = e.id
+		}
+		return err
+	})
+	return id, err
+}
+
+// Stop ends an app and returns when nothing of its process tree is left; an error says what is.
+func (s *Supervisor) Stop(ctx context.Context, ref string, grace time.Duration) (Item, error) {
+	return s.end(ctx, ref, grace, false)
+}
+
+// Restart stops an app and starts it again under the same id, also one that has ended.
+func (s *Supervisor) Restart(ctx context.Context, ref string) (Item, error) {
+	return s.end(ctx, ref, 0, true)
+}
+
+func (s *Supervisor) end(ctx context.Context, ref string, grace time.Duration, again bool) (Item, error) {
+	var e *entry
+	var rest chan struct{}
+	err := s.do(ctx, func() (err error) {
+		if e, err = s.find(ref); err != nil {
+			return err
+		}
+		if !e.active() {
+			if again {
+				if s.closing {
+					return signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
+				}
+				e.restarts++
+				e.tap = newTap(nil)
+				return s.launch(e)
+			}
+			return signal.Errorf(signal.ErrNotRunning, "%s#%d is not running (%s)", e.app.Name, e.id, e.state)
+		}
+		rest = e.rest
+		s.stop(e, grace, again)
+		return nil
+	})
+	if err != nil {
+		return Item{}, err
+	}
+	if rest != nil {
+		select {
+		case <-rest:
+		case <-ctx.Done():
+			return Item{}, ctx.Err()
+		}
+	}
+	var it Item
+	err = s.do(ctx, func() error {
+		it = e.item()
+		if e.state == Failed {
+			return signal.Errorf(signal.ErrInternal, "%s#%d: %s", e.app.Name, e.id, e.reason)
+		}
+		return nil
+	})
+	if errors.Is(err, signal.ErrNotRunning) { // viscript itself is ending; the app has
+		err = nil
+	}
+	return it, err
+}
+
+// Pong answers ping.
+type Pong struct {
+	ID         uint64  `json:"id"`
+	RTT        float64 `json:"rtt_ms"`
+	AnsweredBy string  `json:"answered_by"` // "signal" or "process"
+}
+
+// Ping asks an app whether it is alive: by signal if it speaks it, else its process is looked at.
+func (s *Supervisor) Ping(ctx context.Context, ref string) (Pong, error) {
+	run, id, err := s.pick(ctx, ref)
+	if err != nil {
+		return Pong{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	begin := time.Now()
+	p := Pong{ID: id, AnsweredBy: "signal"}
+	err = s.hub.Call(ctx, id, "ping", struct{}{}, nil)
+	if errors.Is(err, signal.ErrNotRunning) || errors.Is(err, signal.ErrUnknownMethod) {
+		p.AnsweredBy = "process"
+		err = nil
+		if u, known := run.Usage(); known && u.Processes == 0 {
+			err = signal.Errorf(signal.ErrNotRunning, "%s has no process", ref)
+		}
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = signal.Errorf(signal.ErrTimeout, "%s lives and does not answer (waited %v)", ref, probeTimeout)
+	}
+	p.RTT = float64(time.Since(begin).Microseconds()) / 1000
+	return p, err
+}
+
+// pick returns what runs under ref and its id.
+func (s *Supervisor) pick(ctx context.Context, ref string) (run running, id uint64, err error) {
+	err = s.do(ctx, func() error {
+		e, err := s.find(ref)
+		if err != nil {
+			return err
+		}
+		if e.run == nil {
+			return signal.Errorf(signal.ErrNotRunning, "%s#%d is not running (%s)", e.app.Name, e.id, e.state)
+		}
+		run, id = e.run, e.id
+		return nil
+	})
+	return run, id, err
+}
+
+// Resources answers ru; null is unknown here.
+type Resources struct {
+	ID         uint64          `json:"id"`
+	PID        int             `json:"pid"`
+	Processes  *int            `json:"processes"`
+	Threads    *int            `json:"threads"`
+	CPUUser    *float64        `json:"cpu_user_s"`
+	CPUSys     *float64        `json:"cpu_sys_s"`
+	CPUPercent *float64        `json:"cpu_percent"`
+	RSS        *uint64         `json:"rss_bytes"`
+	PSS        *uint64         `json:"pss_bytes"`
+	FDs        *int            `json:"fds"`
+	IORead     *uint64         `json:"io_read_bytes"`
+	IOWrite    *uint64         `json:"io_write_bytes"`
+	NetRx      *uint64         `json:"net_rx_bytes"`
+	NetTx      *uint64         `json:"net_tx_bytes"`
+	Uptime     float64         `json:"uptime_s"`
+	Source     string          `json:"source"`
+	App        json.RawMessage `json:"app"` // what the app says of itself
+}
+
+// Usage measures the whole process tree of an app.
+func (s *Supervisor) Usage(ctx context.Context, ref string) (Resources, error) {
+	var started time.Time
+	var run running
+	out := Resources{App: json.RawMessage("null")}
+	err := s.do(ctx, func() error {
+		e, err := s.find(ref)
+		if err != nil {
+			return err
+		}
+		if e.run == nil {
+			return signal.Errorf(signal.ErrNotRunning, "%s#%d is not running (%s)", e.app.Name, e.id, e.state)
+		}
+		run, started, out.ID = e.run, e.started, e.id
+		return nil
+	})
+	if err != nil {
+		return out, err
+	}
+	u, known := run.Usage()
+	wall := s.c.now().Sub(started)
+	out.PID, out.Source, out.Uptime = run.ID().PID, u.Source, float64(wall.Milliseconds())/1000
+	if known {
+		out.measure(u, wall)
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var said json.RawMessage
+	if s.hub.Call(ctx, out.ID, "ru", struct{}{}, &said) == nil && len(said) > 0 {
+		out.App = said
+	}
+	return out, nil
+}
+
+func (r *Resources) measure(u proc.Usage, wall time.Duration) {
+	user, sys, pct := u.CPUUser.Seconds(), u.CPUSys.Seconds(), percent(u.CPUUser+u.CPUSys, wall)
+	if u.Processes > 0 {
+		r.Processes, r.Threads = &u.Processes, &u.Threads
+	}
+	r.CPUUser, r.CPUSys, r.CPUPercent = &user, &sys, &pct
+	r.RSS, r.PSS, r.FDs, r.IORead, r.IOWrite = u.RSS, u.PSS, u.FDs, u.IORead, u.IOWrite
+}
+
+// Info answers status.
+type Info struct {
+	PID     int     `json:"pid"`
+	Uptime  float64 `json:"uptime_s"`
+	Config  string  `json:"config"`
+	State   string  `json:"state"`
+	Run     string  `json:"run"`
+	Socket  string  `json:"socket"`
+	Apps    int     `json:"apps"`
+	Running int     `json:"running"`
+	Failed  int     `json:"failed"`
+	LastID  uint64  `json:"last_id"`
+	Saved   bool    `json:"state_saved"`
+	Problem string  `json:"problem,omitempty"`
+}
+
+// Status describes the supervisor itself.
+func (s *Supervisor) Status(ctx context.Context) (Info, error) {
+	in := Info{
+		PID: os.Getpid(), Uptime: s.c.now().Sub(s.began).Seconds(), State: s.c.StateDir, Run: s.c.RunDir,
+		Socket: ControlSocket(s.c.RunDir),
+	}
+	err := s.do(ctx, func() error {
+		in.Config, in.Apps, in.LastID, in.Saved = s.configName(), len(s.file.Apps), s.nextID, s.saveErr == nil
+		if s.saveErr != nil {
+			in.Problem = "state not saved: " + s.saveErr.Error()
+		}
+		for _, e := range s.table {
+			if e.run != nil {
+				in.Running++
+			}
+			if e.state == Failed {
+				in.Failed++
+			}
+		}
+		return nil
+	})
+	return in, err
+}
+
+// Plan answers reload: what changes, or would.
+type Plan struct {
+	Added   []string `json:"added"`
+	Removed []string `json:"removed"`
+	Changed []string `json:"changed"`
+	Stopped []string `json:"stopped"`   // running apps that are not configured any more
+	Again   []string `json:"restarted"` // running apps whose program, arguments or environment change
+	Started []string `json:"started"`   // new ones with autostart
+	DryRun  bool     `json:"dry_run"`
+}
+
+// Reload reads config.yaml again and applies the difference; a file with an error changes nothing.
+func (s *Supervisor) Reload(ctx context.Context, dry bool) (Plan, error) {
+	file, err := s.load()
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Added: []string{}, Removed: []string{}, Changed: []string{}, Stopped: []string{}, Again: []string{}, Started: []string{}, DryRun: dry}
+	err = s.do(ctx, func() error {
+		s.plan(file, &p)
+		if !dry {
+			s.apply(file, &p)
+		}
+		return nil
+	})
+	return p, err
+}
+
+// plan and apply are only for the loop.
+func (s *Supervisor) plan(file *config.File, p *Plan) {
+	for _, a := range sortedApps(file) {
+		old := s.file.Apps[a.Name]
+		switch {
+		case old == nil:
+			p.Added = append(p.Added, a.Name)
+		case !reflect.DeepEqual(old, a):
+			p.Changed = append(p.Changed, a.Name)
+		}
+		if a.Autostart && !s.runs(a.Name) && (old == nil || !old.Autostart) {
+			p.Started = append(p.Started, a.Name)
+		}
+	}
+	for _, a := range sortedApps(s.file) {
+		if file.Apps[a.Name] == nil {
+			p.Removed = append(p.Removed, a.Name)
+		}
+	}
+	for _, e := range slices.Backward(s.entries()) {
+		if !e.active() {
+			continue
+		}
+		name := fmt.Sprintf("%s#%d", e.app.Name, e.id)
+		switch a := file.Apps[e.app.Name]; {
+		case a == nil:
+			p.Stopped = append(p.Stopped, name)
+		case !sameProgram(e, a):
+			p.Again = append(p.Again, name)
+		}
+	}
+}
+
+// sameProgram reports whether a running entry would be started in the same way from a.
+func sameProgram(e *entry, a *config.App) bool {
+	o := e.app
+	sameArgs := !slices.Equal(e.args, o.DefaultArgs) || slices.Equal(o.DefaultArgs, a.DefaultArgs)
+	return sameArgs && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
+}
+
+func (s *Supervisor) apply(file *config.File, p *Plan) {
+	s.file = file
+	for _, e := range s.entries() {
+		a := file.Apps[e.app.Name]
+		if !e.active() {
+			continue
+		}
+		if a == nil {
+			s.stop(e, 0, false)
+			continue
+		}
+		again := !sameProgram(e, a)
+		if slices.Equal(e.args, e.app.DefaultArgs) {
+			e.args = slices.Clone(a.DefaultArgs)
+		}
+		e.app = a
+		e.policy.restart, e.policy.delay, e.policy.maxDelay, e.policy.limit = a.Restart, time.Duration(a.Delay), time.Duration(a.MaxDelay), a.Limit
+		if again {
+			s.stop(e, 0, true)
+		}
+	}
+	for _, name := range p.Started {
+		if e, err := s.start(file.Apps[name], nil, nil); err != nil {
+			s.log.Error("app not started", "app", name, "err", err)
+			if e != nil {
+				s.retry(e)
+			}
+		}
+	}
+	s.event(nil, "reloaded", strings.Join(slices.Concat(p.Added, p.Changed, p.Removed), " "))
+}

@@ -1,0 +1,115 @@
+package supervisor
+
+import (
+	"sync"
+	"time"
+)
+
+// Chunk is a piece of an app's raw output.
+type Chunk struct {
+	Stream string
+	Data   []byte
+}
+
+// Subscriber gets an app's raw output. The app waits for it: an attached terminal that does not read holds the app
+// back, as any terminal would; Leave frees it.
+type Subscriber struct {
+	C    chan Chunk // closed never; see Done
+	Done chan struct{}
+	once sync.Once
+}
+
+// NewSubscriber returns a Subscriber that holds a few chunks.
+func NewSubscriber() *Subscriber {
+	return &Subscriber{C: make(chan Chunk, 16), Done: make(chan struct{})}
+}
+
+// Leave ends the subscription.
+func (s *Subscriber) Leave() { s.once.Do(func() { close(s.Done) }) }
+
+// tap gives raw output to subscribers.
+type tap struct {
+	mu    sync.Mutex // guards the fields below
+	subs  []*Subscriber
+	ended bool
+	over  chan struct{}
+}
+
+func newTap(first *Subscriber) *tap {
+	t := &tap{over: make(chan struct{})}
+	if first != nil {
+		t.subs = []*Subscriber{first}
+	}
+	return t
+}
+
+func (t *tap) add(s *Subscriber) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.subs = append(t.subs, s)
+}
+
+// write hands b to everyone; b stays the caller's.
+func (t *tap) write(stream string, b []byte) {
+	t.mu.Lock()
+	subs := t.subs
+	t.mu.Unlock()
+	gone := false
+	for _, s := range subs {
+		select {
+		case s.C <- Chunk{stream, append([]byte(nil), b...)}:
+		case <-s.Done:
+			gone = true
+		}
+	}
+	if !gone {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var stay []*Subscriber
+	for _, s := range t.subs {
+		select {
+		case <-s.Done:
+		default:
+			stay = append(stay, s)
+		}
+	}
+	t.subs = stay
+}
+
+// end says that no output will come any more.
+func (t *tap) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.ended {
+		t.ended = true
+		close(t.over)
+	}
+}
+
+// sink takes the output of one stream of an app, as lines into the ring and raw to the tap. It has one writer at a time.
+type sink struct {
+	mu    sync.Mutex // guards lines
+	lines splitter
+	tap   *tap
+}
+
+func newSink(r *Ring, t *tap, stream string, now func() time.Time) *sink {
+	return &sink{lines: splitter{ring: r, stream: stream, now: now}, tap: t}
+}
+
+// Write never fails.
+func (s *sink) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	s.lines.write(b)
+	s.mu.Unlock()
+	s.tap.write(s.lines.stream, b)
+	return len(b), nil
+}
+
+func (s *sink) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lines.flush()
+}
