@@ -22,7 +22,6 @@ const (
 // so (path, lane, counter of piece 0) names a packet for ever, where the 8-bit id comes round in 256 packets.
 type reassembly struct {
 	slots []assembly
-	next  int
 }
 
 type assembly struct {

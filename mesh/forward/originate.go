@@ -115,13 +115,15 @@ func (w *Worker) Control(now time.Duration, t *Path, body []byte) error {
 	if len(body)+wire.SealedOverhead > t.MTU() {
 		return ErrTooBig
 	}
-	err := w.seal(t, t.lane(w.index), payload{kind: wire.KindControl, body: body})
-	w.sendTrain()
-	return err
+	if err := w.seal(t, t.lane(w.index), payload{kind: wire.KindControl, body: body}); err != nil {
+		return err
+	}
+	return w.sendTrain()
 }
 
 // QUIC sends a train of QUIC packets to s's peer, each seg bytes long, the last maybe shorter. Packets of the short form
-// travel as they are on the stream lane, all others sealed. ErrTooBig: they don't fit the path, none was sent.
+// travel as they are on the stream lane, all others sealed. ErrTooBig: they don't fit the path or the network; syscall.EAGAIN:
+// the socket is full and the train was dropped.
 func (w *Worker) QUIC(now time.Duration, s *Session, packets []byte, seg int) error {
 	w.now = now
 	t := s.active.Load()
@@ -146,7 +148,7 @@ func (w *Worker) QUIC(now time.Duration, s *Session, packets []byte, seg int) er
 			err = w.seal(t, t.lane(w.index), payload{kind: wire.KindQUIC, body: q})
 		}
 		if err != nil {
-			w.sendTrain()
+			_ = w.sendTrain()
 			return err
 		}
 	}

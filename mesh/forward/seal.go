@@ -2,6 +2,8 @@ package forward
 
 import (
 	"encoding/binary"
+	"errors"
+	"syscall"
 
 	"skywire/mesh/session"
 	"skywire/mesh/wire"
@@ -136,5 +138,8 @@ func (w *Worker) sendTrain() error {
 	err := w.out.Send(t.to, t.buf[:t.n], t.seg)
 	w.sent(t.link, t.n, t.seg, err)
 	t.n, t.link = 0, nil
+	if errors.Is(err, syscall.EMSGSIZE) {
+		return ErrTooBig
+	}
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,9 @@ const wakeID = -1
 type Poller struct {
 	epoll, wake int
 	events      [maxEvents]unix.EpollEvent
+
+	mu     sync.Mutex // guards closed, and keeps wake open while it is written to
+	closed bool
 }
 
 // NewPoller makes an empty poller.
@@ -99,8 +103,13 @@ func (p *Poller) Event(i int) (id int, read, write, broken bool) {
 		e.Events&(unix.EPOLLERR|unix.EPOLLHUP) != 0
 }
 
-// Wake makes Wait return. It may be called from any goroutine until Close.
+// Wake makes Wait return. It may be called from any goroutine at any time; after Close it does nothing.
 func (p *Poller) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
 	var b [8]byte
 	binary.NativeEndian.PutUint64(b[:], 1)
 	_, _ = unix.Write(p.wake, b[:]) // EAGAIN: it is awake already
@@ -108,6 +117,12 @@ func (p *Poller) Wake() {
 
 // Close ends the poller.
 func (p *Poller) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil
+	}
+	p.closed = true
 	err := errors.Join(unix.Close(p.wake), unix.Close(p.epoll))
 	if err != nil {
 		return fmt.Errorf("close poller: %w", err)

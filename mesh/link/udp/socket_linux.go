@@ -13,7 +13,7 @@ import (
 
 // Socket is a UDP socket on a raw descriptor.
 type Socket struct {
-	fd   int
+	fd   atomic.Int32 // -1 after Close
 	v6   bool
 	info Info
 	gso  atomic.Bool // turned off for good by the first EIO
@@ -47,7 +47,8 @@ func listen(c Config, at netip.AddrPort) (*Socket, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	s := &Socket{fd: fd, v6: v6}
+	s := &Socket{v6: v6}
+	s.fd.Store(int32(fd))
 	if err := s.setUp(c, at); err != nil {
 		_ = unix.Close(fd)
 		return nil, err
@@ -62,12 +63,12 @@ func (s *Socket) setUp(c Config, at netip.AddrPort) error {
 		if s.info.DualStack {
 			only = 0
 		}
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
+		if err := unix.SetsockoptInt(s.FD(), unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
 			return os.NewSyscallError("IPV6_V6ONLY", err)
 		}
 	}
 	if c.ReusePort {
-		if err := unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		if err := unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
 			return os.NewSyscallError("SO_REUSEPORT", err)
 		}
 	}
@@ -75,8 +76,8 @@ func (s *Socket) setUp(c Config, at netip.AddrPort) error {
 		return err
 	}
 	// Refused or trimmed sizes are shown by Info; the vpn app may raise them with SO_RCVBUFFORCE.
-	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.Buffer)
-	_ = unix.SetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF, c.Buffer)
+	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF, c.Buffer)
+	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, c.Buffer)
 	if err := s.bind(at); err != nil {
 		return err
 	}
@@ -90,11 +91,11 @@ func (s *Socket) setUp(c Config, at netip.AddrPort) error {
 // probes of our own, and an ICMP message that anybody can forge moves nothing.
 func (s *Socket) dontFragment() error {
 	if s.v6 {
-		if err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE); err != nil {
+		if err := unix.SetsockoptInt(s.FD(), unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE); err != nil {
 			return os.NewSyscallError("IPV6_MTU_DISCOVER", err)
 		}
 	}
-	err := unix.SetsockoptInt(s.fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
+	err := unix.SetsockoptInt(s.FD(), unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE)
 	if err != nil && (!s.v6 || s.info.DualStack) {
 		return os.NewSyscallError("IP_MTU_DISCOVER", err)
 	}
@@ -106,23 +107,23 @@ func (s *Socket) bind(at netip.AddrPort) error {
 	if s.v6 {
 		sa = &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16(), ZoneId: zoneID(at.Addr().Zone())}
 	}
-	return os.NewSyscallError("bind", unix.Bind(s.fd, sa))
+	return os.NewSyscallError("bind", unix.Bind(s.FD(), sa))
 }
 
 // probe asks for each half of the train path.
 func (s *Socket) probe() {
 	// Reading the option back is harmless and fails before Linux 4.18.
-	if _, err := unix.GetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT); err == nil {
+	if _, err := unix.GetsockoptInt(s.FD(), unix.IPPROTO_UDP, unix.UDP_SEGMENT); err == nil {
 		s.gso.Store(true)
 		s.info.GSO = true
 	}
-	if unix.SetsockoptInt(s.fd, unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil {
+	if unix.SetsockoptInt(s.FD(), unix.IPPROTO_UDP, unix.UDP_GRO, 1) == nil {
 		s.info.GRO = true
 	}
 }
 
 func (s *Socket) local() error {
-	sa, err := unix.Getsockname(s.fd)
+	sa, err := unix.Getsockname(s.FD())
 	if err != nil {
 		return os.NewSyscallError("getsockname", err)
 	}
@@ -136,7 +137,7 @@ func (s *Socket) local() error {
 }
 
 // FD returns the descriptor, for polling and for passing on. It stays the socket's.
-func (s *Socket) FD() int { return s.fd }
+func (s *Socket) FD() int { return int(s.fd.Load()) }
 
 // Addr returns the address that the socket listens on.
 func (s *Socket) Addr() netip.AddrPort { return s.info.Addr }
@@ -146,23 +147,23 @@ func (s *Socket) Info() Info {
 	i := s.info
 	i.GSO = s.gso.Load()
 	// The kernel doubles what is asked, for its own books.
-	if n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
+	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
 		i.ReceiveBuffer = n / 2
 	}
-	if n, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil {
+	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil {
 		i.SendBuffer = n / 2
 	}
 	return i
 }
 
-// Close closes the descriptor. The socket must be out of every poller and loop by then.
+// Close closes the descriptor. The socket must be out of every poller by then, and nobody may be sending: the number can
+// belong to another file at once.
 func (s *Socket) Close() error {
-	if s.fd < 0 {
+	fd := s.fd.Swap(-1)
+	if fd < 0 {
 		return nil
 	}
-	err := unix.Close(s.fd)
-	s.fd = -1
-	return os.NewSyscallError("close", err)
+	return os.NewSyscallError("close", unix.Close(int(fd)))
 }
 
 // controlRoom holds one control message with an int: the segment size.
@@ -188,7 +189,7 @@ func (s *Socket) Receive(b []byte) (n, seg int, from netip.AddrPort, err error) 
 		msg.SetControllen(len(control))
 	}
 	for {
-		r, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
+		r, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.FD()), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
 		if e == unix.EINTR {
 			continue
 		}
@@ -297,7 +298,7 @@ func (s *Socket) sendOne(name *unix.RawSockaddrInet6, size uint32, b []byte, seg
 	}
 	waited := false
 	for {
-		_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.fd), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.FD()), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
 		switch {
 		case e == unix.EINTR:
 			continue
@@ -314,6 +315,6 @@ func (s *Socket) sendOne(name *unix.RawSockaddrInet6, size uint32, b []byte, seg
 
 // waitWritable waits for room, or for sendWait to pass.
 func (s *Socket) waitWritable() {
-	p := [1]unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLOUT}}
+	p := [1]unix.PollFd{{Fd: s.fd.Load(), Events: unix.POLLOUT}}
 	_, _ = unix.Poll(p[:], int(sendWait.Milliseconds()))
 }

@@ -1,6 +1,7 @@
 package udp
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"testing"
@@ -38,9 +39,38 @@ func TestTruncated(t *testing.T) {
 }
 
 func (s *Socket) wait() error {
-	p := []unix.PollFd{{Fd: int32(s.fd), Events: unix.POLLIN}}
+	p := []unix.PollFd{{Fd: s.fd.Load(), Events: unix.POLLIN}}
 	_, err := unix.Poll(p, 1000)
 	return err
+}
+
+// TestOffloadRefused has the kernel refuse trains but not datagrams, as devices do: the train arrives all the same, and
+// trains are not tried again. A too long segment is told as such and turns nothing off.
+func TestOffloadRefused(t *testing.T) {
+	t.Parallel()
+	tx, rx := listenTest(t, "127.0.0.1:0", false), listenTest(t, "127.0.0.1:0", false)
+	if !tx.Info().GSO {
+		t.Skip("no UDP_SEGMENT")
+	}
+	train := testTrain(20, 1000, 1000)
+	if err := tx.Send(rx.Addr(), make([]byte, 65536*2), 65536); !errors.Is(err, unix.EMSGSIZE) {
+		t.Errorf("too long: %v, want EMSGSIZE", err)
+	}
+	if !tx.Info().GSO {
+		t.Error("a too long segment turned trains off")
+	}
+	if err := unix.SetsockoptInt(tx.FD(), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := tx.Send(rx.Addr(), train, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if data, sizes, _ := collect(t, rx, len(train)); !bytes.Equal(data, train) || len(sizes) != 20 {
+		t.Errorf("%d datagrams arrived", len(sizes))
+	}
+	if tx.Info().GSO {
+		t.Error("trains are still on")
+	}
 }
 
 func TestAllocations(t *testing.T) {
