@@ -154,6 +154,8 @@ func (s *session) execute(ctx context.Context, words []string) error {
 	f := &flags{FlagSet: flag.NewFlagSet(v.Name, flag.ContinueOnError), verb: v, s: s, args: words[1:], json: s.json}
 	f.SetOutput(io.Discard)
 	f.BoolVar(&f.json, "json", s.json, "print one JSON document")
+	f.StringVar(&s.c.RunDir, "run", s.c.RunDir, "`DIR` of the sockets (SKYWIRE_RUN)")
+	f.StringVar(&s.c.File, "config", s.c.File, "the config.yaml of the box (`FILE`; SKYWIRE_CONFIG)")
 	err := v.run(ctx, s, f)
 	if errors.Is(err, flag.ErrHelp) {
 		f.help()

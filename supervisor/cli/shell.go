@@ -93,10 +93,6 @@ func (s *session) interactive(ctx context.Context) int {
 			t.SetSize(w, h)
 		}
 		line, err := t.ReadLine()
-		if errors.Is(err, errInterrupted) {
-			fmt.Fprintln(t, "^C")
-			continue
-		}
 		if err != nil && !errors.Is(err, term.ErrPasteIndicator) {
 			break // Ctrl-D, or the terminal is gone
 		}
@@ -115,8 +111,6 @@ func (s *session) interactive(ctx context.Context) int {
 	fmt.Fprint(s.c.Stdout, "\r\n")
 	return status
 }
-
-var errInterrupted = errors.New("interrupted")
 
 // promptInput feeds the line editor of the shell.
 type promptInput struct {

@@ -1,0 +1,161 @@
+package applets
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"skywire/cmd/internal/applet"
+	_ "skywire/signal/auto" // the binary's applets answer viscript's ping, ru and shutdown
+	"skywire/supervisor"
+	"skywire/supervisor/cli"
+)
+
+const (
+	viscriptName  = "viscript"
+	viscriptAbout = `Without words it is an interactive shell with history and completion; from a file or pipe it runs each line and exits
+with the status of the last that failed. ID is 3, a name, or name#3. An app's user arguments replace its default_args.`
+	viscriptRunAbout = `The daemon: starts the apps of config.yaml that have autostart, and serves the verbs on RUN/viscript.sock. It stops all
+apps when it ends by SIGINT or SIGTERM. When it is killed they go on, and the next run adopts them: ids, ps, sd and
+what they have printed meanwhile stay; their exit status is unknown then, and older log lines are gone.`
+)
+
+func viscriptApplet() applet.Applet {
+	usage := []string{"viscript", "viscript run [--headless]"}
+	for _, v := range cli.Verbs() {
+		usage = append(usage, strings.TrimSpace("viscript "+v.Name+" "+v.Args))
+	}
+	return applet.Applet{
+		Name: viscriptName, Summary: "starts, watches, measures and stops the apps of this box",
+		Usage: strings.Join(usage, "\n"), Run: runViscript,
+	}
+}
+
+func runViscript(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, viscriptName, "[VERB …]", viscriptAbout)
+	if len(e.Args) > 0 && (e.Args[0] == "--help" || e.Args[0] == "-h" || e.Args[0] == "-help") {
+		return viscriptHelp(e.Stdout)
+	}
+	words, err := f.ParseLeading(0, -1)
+	if err != nil {
+		return f.Exit(err)
+	}
+	if len(words) > 0 && words[0] == "run" {
+		lead := e.Args[:len(e.Args)-len(words)]
+		return viscriptRun(ctx, e.With(slices.Concat(lead, words[1:])))
+	}
+	return cli.Main(ctx, cli.Config{
+		RunDir: f.Run, File: f.Config, Sections: sectionNames(), JSON: f.JSON,
+		Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr,
+	}, words)
+}
+
+func viscriptHelp(w io.Writer) int {
+	fmt.Fprintf(w, "usage: viscript [VERB …]\n\n%s\n\n", viscriptAbout)
+	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
+	fmt.Fprintln(t, "  run [--headless]\tthe daemon")
+	cli.PrintVerbs(t, false)
+	fmt.Fprint(w, "\nviscript VERB --help says more. Common flags: --config FILE, --state DIR, --run DIR, --json.\n")
+	return applet.OK
+}
+
+// viscriptRun is the daemon.
+func viscriptRun(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "viscript run", "[--headless]", viscriptRunAbout)
+	f.Bool("headless", false, "without windows, as always; 2017's word, for scripts")
+	if _, err := f.Parse(0, 0); err != nil {
+		return f.Exit(err)
+	}
+	c := supervisor.Config{
+		File: f.Config, FileNamed: f.Given("config") || e.Getenv("SKYWIRE_CONFIG") != "", StateDir: f.State, RunDir: f.Run,
+		Environ: e.Environ, Log: f.Logger(), Sections: sectionNames(),
+		Inproc: inprocApps(), Answers: answers, Subreaper: true,
+	}
+	if self, err := os.Executable(); err == nil {
+		c.Self = self
+		c.LinkDirs = linkDirs(self)
+	}
+	ended, stop := childEnded()
+	defer stop()
+	c.ChildEnded = ended
+	s, err := supervisor.New(c)
+	if err != nil {
+		return f.Exit(err)
+	}
+	e.Talk(viscriptName, "control socket %s", supervisor.ControlSocket(f.Run))
+	return f.Duty(ctx, s.Run)
+}
+
+// linkDirs are where links to this binary may lie: beside it, and where it was called from.
+func linkDirs(self string) []string {
+	dirs := []string{filepath.Dir(self)}
+	if real, err := filepath.EvalSymlinks(self); err == nil && filepath.Dir(real) != dirs[0] {
+		dirs = append(dirs, filepath.Dir(real))
+	}
+	return dirs
+}
+
+// sectionNames are the sections of config.yaml that applets own.
+func sectionNames() []string {
+	names := []string{"messenger", "meter"} // of later versions: a file that has them is no error
+	for _, a := range All() {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// words2017 are the program names of 2017, which config.yaml files still say, and the words they stand for.
+func words2017() map[string][]string {
+	return map[string][]string{
+		"meshnet-run-node":         {"node"},
+		"meshnet-run-socks-client": {"socks", "client"},
+		"meshnet-run-socks-server": {"socks", "server"},
+		"meshnet-run-vpn-client":   {"vpn", "client"},
+		"meshnet-run-vpn-server":   {"vpn", "server"},
+		"meshnet-run-apptracker":   {"apptracker"},
+	}
+}
+
+// answers reports whether this binary answers to name as argv[0].
+func answers(name string) bool {
+	if words2017()[name] != nil || name == "skywire" {
+		return true
+	}
+	return slices.ContainsFunc(All(), func(a applet.Applet) bool { return a.Name == strings.TrimPrefix(name, "skywire-") })
+}
+
+// inprocApps are the applets as functions, by every name that config.yaml may say; viscript itself is none of them.
+func inprocApps() map[string]supervisor.Inproc {
+	apps := map[string]supervisor.Inproc{}
+	for _, a := range All() {
+		if a.Name == viscriptName {
+			continue
+		}
+		apps[a.Name] = inproc(a, nil)
+		apps["skywire-"+a.Name] = inproc(a, nil)
+		for name, words := range words2017() {
+			if words[0] == a.Name {
+				apps[name] = inproc(a, words[1:])
+			}
+		}
+	}
+	return apps
+}
+
+func inproc(a applet.Applet, lead []string) supervisor.Inproc {
+	return func(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
+		words := lead
+		if a.Name == "vpn" && slices.Equal(lead, []string{"server"}) && len(args) == 3 {
+			// The file of 2017 names the server's program for the client too; only a client has a port.
+			words = []string{"client"}
+		}
+		return a.Run(ctx, &applet.Env{
+			Args: slices.Concat(words, args), Environ: environ, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+		})
+	}
+}
