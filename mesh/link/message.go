@@ -144,7 +144,7 @@ func (s *Links) messages(now time.Duration, l *Link, from forward.Endpoint, b []
 
 func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind uint8, b []byte) {
 	switch kind {
-	case wire.MessageKeep:
+	case paddingType, wire.MessageKeep:
 	case wire.MessagePing:
 		s.receivePing(now, l, from, b)
 	case wire.MessagePong:

@@ -303,11 +303,16 @@ func (s *Links) probeMTU(now time.Duration, l *Link) {
 	}
 }
 
-// padding fills a frame: a message of a type that receivers skip.
+// paddingType is no message's type, so that receivers skip it.
+const paddingType = 0
+
+// padding fills a frame.
 type padding int
 
-func (padding) Type() uint8 { return 0 }
+// Type implements wire.Message.
+func (padding) Type() uint8 { return paddingType }
 
+// Append implements wire.Message.
 func (p padding) Append(dst []byte) []byte { return append(dst, make([]byte, max(int(p), 0))...) }
 
 func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"skywire/mesh/forward"
@@ -179,8 +180,8 @@ type Node struct {
 	tickAt   time.Duration
 }
 
-// Stack takes packets that a node delivers to its TUN.
-type Stack func(n *Node, from key.Public, packet []byte)
+// Stack takes packets that a node delivers to its TUN; packet is valid during the call.
+type Stack func(n *Node, packet []byte)
 
 // Options set a node up; the zero value is an open node with defaults.
 type Options struct {
@@ -231,6 +232,7 @@ func (nd *Node) Start() {
 	}
 	nd.Core = core
 	nd.loop = core.Plane().NewWorker((*output)(nd))
+	nd.loop.SetTUN((*device)(nd))
 	core.SetListen([]string{"udp://" + nd.Addr.String()})
 	core.Restore(nd.net.now, nd.rules)
 	nd.tickAt = 0
@@ -310,6 +312,22 @@ type output Node
 
 func (o *output) Send(to forward.Endpoint, train []byte, seg int) error {
 	(*Node)(o).net.transmit((*Node)(o), to.Addr, train, seg)
+	return nil
+}
+
+// device is a TUN without a kernel behind it: packets go to the node's Stack.
+type device Node
+
+func (d *device) FD() int                         { return -1 }
+func (d *device) Receive() (int, error)           { return 0, syscall.EAGAIN }
+func (d *device) Packet([]byte) (int, bool, bool) { return 0, false, false }
+func (d *device) Flush() error                    { return nil }
+func (d *device) Close() error                    { return nil }
+
+func (d *device) Send(p []byte, _ bool) error {
+	if d.Stack != nil {
+		d.Stack((*Node)(d), p)
+	}
 	return nil
 }
 

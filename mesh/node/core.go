@@ -39,14 +39,16 @@ const (
 
 // Times of paths and sessions.
 const (
-	tickEvery     = 50 * time.Millisecond
+	tickBusy      = 20 * time.Millisecond // of sessions while data flows
+	tickIdle      = 100 * time.Millisecond
 	setupRetry    = 200 * time.Millisecond // doubling, setupTries times
 	setupTries    = 4
-	probeRetry    = 150 * time.Millisecond // of a sealed probe, or 3 RTT
+	probeRetry    = 60 * time.Millisecond // of a sealed probe, or 2 RTT
 	reportEvery   = 50 * time.Millisecond
 	standbyKeep   = 20 * time.Second
 	pathIdle      = 60 * time.Second // a rule without a frame goes
 	sessionIdle   = 3 * time.Minute  // without data its paths are let go
+	busyFor       = 2 * time.Second  // after its last data a path counts as busy
 	replanEvery   = 5 * time.Second
 	replanSoon    = 250 * time.Millisecond
 	failedPause   = 5 * time.Second // a failed path is not tried again before
@@ -234,8 +236,7 @@ func (n *Core) Close(now time.Duration) {
 	}
 }
 
-// Tick does what is due. It is to be called at least every 50 ms while there are sessions, and returns the time by which
-// it wants to be called again.
+// Tick does what is due. It returns the time by which it wants to be called again.
 func (n *Core) Tick(now time.Duration) time.Duration {
 	n.now = now
 	n.plane.Advance(now)
@@ -399,7 +400,5 @@ func (n *Core) message(now time.Duration, b *neighbour, kind uint8, body []byte)
 		n.receiveRecordAck(b, body)
 	case wire.MessageRecordsDigest:
 		n.receiveDigest(now, b, body)
-	default:
-		n.drops.malformed++
 	}
 }

@@ -168,7 +168,7 @@ func (n *Node) listen() error {
 		if err != nil {
 			return fmt.Errorf("listen %q: %w", a, err)
 		}
-		ap := addr.AddrPort()
+		ap := netip.AddrPortFrom(addr.AddrPort().Addr().Unmap(), uint16(addr.Port))
 		if addr.IP == nil {
 			ap = netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port))
 		}

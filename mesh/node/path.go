@@ -574,9 +574,9 @@ func (n *Core) report(now time.Duration, p *path) {
 // REPORTs); if nothing does, a sealed probe is sent, and two unanswered make the path suspect.
 func (n *Core) tickSource(now time.Duration, p *path) {
 	r := &p.probe
-	wait := max(probeRetry, 3*r.srtt)
+	wait := max(probeRetry, 2*r.srtt)
 	if p.state == pathSuspected || p.state == pathProving {
-		wait = max(2*probeRetry, 3*r.srtt) << min(r.lost, 3)
+		wait = max(4*probeRetry, 3*r.srtt) << min(r.lost, 3)
 	}
 	if r.sent != 0 {
 		if p.lastReceived() > r.sent && p.state == pathUsable {
@@ -601,7 +601,7 @@ func (n *Core) tickSource(now time.Duration, p *path) {
 		}
 		return
 	}
-	busy := now-p.dataAt < 2*time.Second
+	busy := now-p.dataAt < busyFor
 	silent := now - p.lastReceived()
 	every := standbyKeep
 	if p.sess.active == p {

@@ -19,7 +19,7 @@ func (n *Core) given(b *neighbour) []wire.Rule {
 	k := b.link.Peer()
 	var all []wire.Rule
 	for _, r := range n.relayList() {
-		if r.accept == nil && r.staleUntil == 0 {
+		if !r.stands() {
 			continue
 		}
 		if r.prev == k {
@@ -42,7 +42,7 @@ func (n *Core) used(b *neighbour) []wire.Rule {
 	k := b.link.Peer()
 	var all []wire.Rule
 	for _, r := range n.relayList() {
-		if r.accept == nil && r.staleUntil == 0 {
+		if !r.stands() {
 			continue
 		}
 		if r.next == k {
@@ -196,11 +196,14 @@ type Rule struct {
 	Idle           time.Duration
 }
 
+// stands reports whether a rule is more than a setup under way: it was accepted, or restored.
+func (r *relay) stands() bool { return r.fwd != nil || r.staleUntil != 0 }
+
 // Rules returns the relay rules that are old enough to be worth storing.
 func (n *Core) Rules(now time.Duration) []Rule {
 	var all []Rule
 	for _, r := range n.relayList() {
-		if r.accept == nil && r.staleUntil == 0 || now-r.created < n.cfg.StoreAfter {
+		if !r.stands() || now-r.created < n.cfg.StoreAfter {
 			continue
 		}
 		all = append(all, Rule{

@@ -344,8 +344,8 @@ func (n *Core) topology() *route.Graph {
 
 // plan sees to it that a wanted session has its best path and a disjoint standby set up.
 func (n *Core) plan(now time.Duration, s *peerSession) {
-	if now < s.planAt {
-		return
+	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {
+		return // not yet, or the peer is the source of a path that serves both ways: it keeps up standbys
 	}
 	s.planAt = now + replanEvery
 	if s.active == nil {
@@ -444,9 +444,12 @@ func (n *Core) tickSessions(now time.Duration) time.Duration {
 	if now < n.nextSession {
 		return n.nextSession
 	}
-	n.nextSession = now + tickEvery
+	n.nextSession = now + tickIdle
 	for _, s := range n.sessionList() {
 		n.tickSession(now, s)
+		if now-s.wantedAt < busyFor || s.active == nil {
+			n.nextSession = now + tickBusy
+		}
 	}
 	if len(n.sessions) == 0 {
 		n.nextSession = now + time.Second

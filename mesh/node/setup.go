@@ -362,7 +362,7 @@ func (n *Core) receiveEvent(now time.Duration, b *neighbour, body []byte) {
 	}
 	for _, r := range n.relayList() {
 		switch {
-		case r.next == b.link.Peer() && r.accept != nil && f.Label-r.nextBase < uint32(r.fwdN):
+		case r.next == b.link.Peer() && r.stands() && f.Label-r.nextBase < uint32(r.fwdN):
 			n.passEvent(now, r.prev, r.fwdBase+f.Label-r.nextBase, f)
 			return
 		case r.prev == b.link.Peer() && f.Label-r.prevBase < uint32(r.backN):
@@ -407,7 +407,7 @@ func (n *Core) linkLost(now time.Duration, b *neighbour) {
 	k := b.link.Peer()
 	for _, r := range n.relayList() {
 		switch {
-		case r.accept == nil:
+		case !r.stands():
 		case r.next == k:
 			n.passEvent(now, r.prev, r.fwdBase, wire.Event{Kind: wire.EventLinkDown})
 		case r.prev == k:
@@ -436,7 +436,7 @@ func (n *Core) tickRelays(now time.Duration) {
 		switch {
 		case r.staleUntil != 0 && now > r.staleUntil:
 			n.removeRelay(now, r, wire.ReasonStale, key.Public{})
-		case r.accept == nil && r.staleUntil == 0 && now-r.created > 5*time.Second:
+		case !r.stands() && now-r.created > 5*time.Second:
 			n.dropRelay(now, r)
 		case r.idle > 0 && now-used > r.idle:
 			n.dropRelay(now, r)
