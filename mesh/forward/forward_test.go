@@ -447,6 +447,11 @@ func TestInnerAddresses(t *testing.T) {
 		{"IPv6 inside options", exit, bad(func(p []byte) { p[6], p[40], p[41] = protoOptions, protoIPv6, 0 }), "packet"},
 		{"options past the end", exit, bad(func(p []byte) { p[6], p[41] = protoHopByHop, 200 }), "packet"},
 		{"options for ever", exit, bad(func(p []byte) { p[6] = protoHopByHop; clear(p[40:]) }), "packet"},
+		{"routing header", exit, bad(func(p []byte) { p[6] = protoRouting; clear(p[40:]); p[40], p[43] = protoUDP, 1 }), "packet"},
+		{"routing header, arrived", exit, bad(func(p []byte) { p[6] = protoRouting; clear(p[40:]); p[40] = protoUDP }), ""},
+		{"source route", exit, withOptions(packet4(ip("9.9.9.9"), ip("100.64.0.9"), x), 1, 131, 7, 4, 10, 0, 0, 1), "packet"},
+		{"router alert", exit, withOptions(packet4(ip("9.9.9.9"), ip("100.64.0.9"), x), 148, 4, 0, 0), ""},
+		{"broken options", exit, withOptions(packet4(ip("9.9.9.9"), ip("100.64.0.9"), x), 148, 9, 0, 0), "packet"},
 		{"length", exit, bad(func(p []byte) { p[5]++ }), "packet"},
 		{"empty", exit, nil, "packet"},
 	}
@@ -470,6 +475,14 @@ func TestInnerAddresses(t *testing.T) {
 			t.Errorf("%s: not dropped as %s: %v → %v", tt.name, tt.drop, before, after)
 		}
 	}
+}
+
+// withOptions puts options, a multiple of four bytes, into an IPv4 packet.
+func withOptions(p []byte, options ...byte) []byte {
+	p = slices.Concat(p[:20], options, p[20:])
+	p[0] += byte(len(options) / 4)
+	binary.BigEndian.PutUint16(p[2:], uint16(len(p)))
+	return p
 }
 
 func TestOriginateRoutes(t *testing.T) {

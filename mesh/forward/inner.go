@@ -37,7 +37,8 @@ func parseInner(p []byte) (in inner, ok bool) {
 	switch p[0] >> 4 {
 	case 4:
 		header := int(p[0]&15) * 4
-		if header < 20 || header > len(p) || int(binary.BigEndian.Uint16(p[2:])) != len(p) || nested(p[9]) {
+		if header < 20 || header > len(p) || int(binary.BigEndian.Uint16(p[2:])) != len(p) || nested(p[9]) ||
+			sourceRouted(p[20:header]) {
 			return in, false
 		}
 		in.src = netip.AddrFrom4([4]byte(p[12:16]))
@@ -65,6 +66,27 @@ func parseInner(p []byte) (in inner, ok bool) {
 // nested says whether a protocol is an IP packet again: its inner addresses would escape every check here.
 func nested(proto byte) bool { return proto == protoIPv4 || proto == protoIPv6 }
 
+// sourceRouted says whether IPv4 options name further hops: the destination that is checked here would not be the last.
+func sourceRouted(options []byte) bool {
+	const end, pad, loose, strict = 0, 1, 131, 137
+	for len(options) > 0 {
+		switch options[0] {
+		case end:
+			return false
+		case pad:
+			options = options[1:]
+			continue
+		case loose, strict:
+			return true
+		}
+		if len(options) < 2 || options[1] < 2 || int(options[1]) > len(options) {
+			return true // nonsense is not passed on either
+		}
+		options = options[options[1]:]
+	}
+	return false
+}
+
 // unicast refuses addresses that are no single other host: multicast, broadcast, loopback, link-local, none.
 func unicast(a netip.Addr) bool {
 	if a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
@@ -80,7 +102,7 @@ func transport6(p []byte) (proto byte, at int, ok bool) {
 	for range maxExtensions {
 		switch proto {
 		case protoHopByHop, protoRouting, protoOptions:
-			if at+8 > len(p) {
+			if at+8 > len(p) || proto == protoRouting && p[at+3] != 0 { // segments left: see sourceRouted
 				return 0, 0, false
 			}
 			proto, at = p[at], at+8+int(p[at+1])*8

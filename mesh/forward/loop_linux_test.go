@@ -354,7 +354,8 @@ func TestPost(t *testing.T) {
 const timerChild = "SKYWIRE_TEST_TIMER"
 
 // TestTimers measures how late a 10 ms ticker is beside a loop that is kept busy by another process, at GOMAXPROCS=1. The
-// budget is 2 ms at p99; machines that do other work make it later, so only gross lateness fails.
+// budget is 2 ms at p99; machines that do other work make it later, so what fails is what a starving loop shows: a median of
+// 10 ms and a third of the ticks lost.
 func TestTimers(t *testing.T) {
 	if os.Getenv(timerChild) != "" {
 		timerLoop(t)
@@ -363,7 +364,9 @@ func TestTimers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("two seconds of load")
 	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestTimers$", "-test.count=1")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestTimers$", "-test.count=1")
 	cmd.Env = append(os.Environ(), timerChild+"=1", "GOMAXPROCS=1")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -390,7 +393,7 @@ func TestTimers(t *testing.T) {
 		t.Fatal(err, e)
 	}
 	t.Logf("%d frames relayed in 2 s, %d of 200 ticks; late p50 %v p99 %v max %v", relayed, ticks, p50, p99, last)
-	if relayed < 10000 || ticks < 150 || p99 > 30*time.Millisecond {
+	if relayed < 10000 || ticks < 120 || p50 > 5*time.Millisecond || p99 > 200*time.Millisecond {
 		t.Errorf("the loop starves the timers")
 	}
 }
