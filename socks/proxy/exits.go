@@ -20,7 +20,8 @@ const (
 	probes       = 8                // pings at once
 	probeTimeout = 3 * time.Second  // an exit slower than this is tried last
 	reEvaluate   = 5 * time.Minute  // while all is well
-	listFresh    = 10 * time.Second // a list that held no exit that worked is asked for again after this
+	listFresh    = 10 * time.Second // a list of exits that all failed is asked for again after this
+	emptyFresh   = time.Second      // and an empty one after this: asking is cheap, and records are on their way after a start
 	distrust     = 30 * time.Second // how long an exit that failed is tried last
 	attempts     = 4                // exits tried for one connection
 	maxExits     = 256              // of which the rest is ignored: the list comes from the mesh
@@ -72,7 +73,7 @@ func (e *exits) run(ctx context.Context) {
 		}
 		wait := reEvaluate
 		if len(e.order()) == 0 {
-			wait = listFresh
+			wait = emptyFresh
 		}
 		pause(ctx, wait)
 	}
@@ -131,7 +132,11 @@ func (e *exits) refresh(ctx context.Context, force bool) error {
 	}
 	defer func() { <-e.turn }()
 	e.mu.Lock()
-	fresh := !e.asked.IsZero() && time.Since(e.asked) < listFresh
+	limit := listFresh
+	if len(e.list) == 0 {
+		limit = emptyFresh
+	}
+	fresh := !e.asked.IsZero() && time.Since(e.asked) < limit
 	e.mu.Unlock()
 	if fresh && !force {
 		return nil

@@ -104,3 +104,24 @@ func TestNoExit(t *testing.T) {
 		t.Errorf("unknown server: %v", err)
 	}
 }
+
+// TestLateExit checks that an exit which appears after the start is found soon.
+func TestLateExit(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	p, _ := runClient(t, m.node(t, false, 0), ClientConfig{})
+	eventually(t, "the first question", func() bool {
+		p.exits.mu.Lock()
+		defer p.exits.mu.Unlock()
+		return !p.exits.asked.IsZero()
+	})
+	n := m.node(t, true, time.Millisecond)
+	began := time.Now()
+	eventually(t, "the exit", func() bool {
+		list := p.exits.order()
+		return len(list) == 1 && list[0].key == n.key
+	})
+	if d := time.Since(began); d > 3*emptyFresh {
+		t.Errorf("found after %s", d)
+	}
+}

@@ -16,7 +16,7 @@ import (
 
 func testTable(t *testing.T) []completed {
 	t.Helper()
-	return completionTable(t.Context(), []applet.Applet{socksApplet()}, []applet.Applet{doctorApplet(), completionApplet()})
+	return completionTable(t.Context(), All(), Tools())
 }
 
 func TestCompletionSyntax(t *testing.T) {
