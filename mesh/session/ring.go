@@ -142,16 +142,20 @@ func (r *Ring) sending(now time.Duration) *held {
 }
 
 // beats says that h is to be used instead of o, which stands before it in the ring or is nil. Two rekeys that
-// crossed (bound to one handshake, at the same time) are proven in different order at the two ends; there the
-// larger hash decides.
+// crossed are proven in different order at the two ends; there the larger hash decides.
 func (h *held) beats(o *held) bool {
 	if o == nil {
 		return true
 	}
-	if h.chained && o.chained && h.Bind == o.Bind && h.installed-o.installed <= concurrent {
+	if h.crosses(o) {
 		return bytes.Compare(h.Hash[:], o.Hash[:]) > 0
 	}
 	return h.proven >= o.proven
+}
+
+// crosses says that both ends started a rekey of the same key at the same time, and these are the two results.
+func (h *held) crosses(o *held) bool {
+	return h.chained && o.chained && h.Bind == o.Bind && h.Initiator != o.Initiator && (h.installed-o.installed).Abs() <= concurrent
 }
 
 // ByRecvID finds the key that a received frame names, nil if it is not held.
@@ -178,9 +182,13 @@ func (r *Ring) HopKeys(now time.Duration) (in, other, out *HopKey) {
 	if current == nil {
 		return nil, nil, nil
 	}
-	for _, h := range r.keys { // the last match is the newest
-		if h != current && now-h.installed < r.config.RejectAfter &&
-			(!h.isProven || h.installed > current.installed || now-current.proven < HopOverlap) {
+	after := false
+	for _, h := range r.keys { // oldest first
+		switch {
+		case h == current:
+			after = true
+		case now-h.installed >= r.config.RejectAfter:
+		case after, (h.isProven || h.crosses(current)) && now-current.proven < HopOverlap:
 			other = &h.HopRecv
 		}
 	}

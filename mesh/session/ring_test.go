@@ -97,6 +97,33 @@ func TestRingIsBounded(t *testing.T) {
 	}
 }
 
+// Which two hop keys are tried: the one that comes, else the one that went; never an abandoned one between them.
+func TestRingHopKeys(t *testing.T) {
+	t.Parallel()
+	r := NewRing(RingConfig{})
+	if in, other, out := r.HopKeys(0); in != nil || other != nil || out != nil {
+		t.Error("hop keys out of nothing")
+	}
+	first, abandoned, next := fake(1, 1, true), fake(2, 2, false), fake(3, 3, false)
+	r.Install(0, first)
+	expect := func(at time.Duration, current, want *Keys) {
+		t.Helper()
+		in, other, out := r.HopKeys(at)
+		if in != &current.HopRecv || out != &current.HopSend || want == nil && other != nil || want != nil && other != &want.HopRecv {
+			t.Errorf("%v: wrong hop keys", at)
+		}
+	}
+	expect(time.Second, first, nil)
+	r.Install(100*time.Second, abandoned)
+	expect(100*time.Second, first, abandoned)
+	r.Install(120*time.Second, next)
+	expect(120*time.Second, first, next)
+	r.Opened(121*time.Second, 3)
+	expect(121*time.Second, next, first)
+	expect(130*time.Second, next, first)
+	expect(131*time.Second, next, nil)
+}
+
 func TestRingRepeat(t *testing.T) {
 	t.Parallel()
 	r := NewRing(RingConfig{})
