@@ -101,7 +101,10 @@ func runManagerWithNode(ctx context.Context, f *applet.Flags, c managerConfig) e
 	if i < 0 {
 		return errors.New("this program has no node in it; start one, and the manager without --listen")
 	}
-	args := []string{"run", "--config", f.Config, "--state", f.State, "--run", f.Run, "--log-level", f.LogLevel.String()}
+	args := []string{"run", "--state", f.State, "--run", f.Run, "--log-level", f.LogLevel.String()}
+	if f.Given("config") { // a default that is not there is no error only as long as nobody names it
+		args = append(args, "--config", f.Config)
+	}
 	if f.LogJSON {
 		args = append(args, "--log-json")
 	}
