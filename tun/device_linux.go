@@ -113,9 +113,10 @@ func fromFile(f *os.File, mtu int) (Device, error) {
 	if err != nil {
 		return nil, err
 	}
-	const kind = unix.IFF_TUN | unix.IFF_TAP | unix.IFF_NO_PI
-	if flags&kind != unix.IFF_TUN|unix.IFF_NO_PI {
-		return nil, fmt.Errorf("%w: %s has flags %#x, want IFF_TUN and IFF_NO_PI", ErrNotTUN, name, flags)
+	// IFF_NO_PI can't be read back: TUNGETIFF says IFF_NOFILTER with the same bit. Packets with a header of that kind
+	// have no IP version in front, and are dropped one by one.
+	if flags&(unix.IFF_TUN|unix.IFF_TAP) != unix.IFF_TUN {
+		return nil, fmt.Errorf("%w: %s has flags %#x, want IFF_TUN", ErrNotTUN, name, flags)
 	}
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("set %s non-blocking: %w", name, err)

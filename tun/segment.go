@@ -48,6 +48,7 @@ func (s *segmenter) load(h virtio, p []byte) int {
 	}
 	// Open at another place, as in a tunnel inside: one bit can't say that to the far end, so fill it in here.
 	if !fillAt(p, int(h.checksumStart), int(h.checksumOffset)) {
+		s.count = 0
 		return 0
 	}
 	return 1

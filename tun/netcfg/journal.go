@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 )
@@ -114,7 +115,7 @@ func parseJournal(b []byte) (owner entry, live []entry, next int) {
 	s.Buffer(nil, maxJournal)
 	for s.Scan() {
 		var e entry
-		if json.Unmarshal(s.Bytes(), &e) != nil {
+		if json.Unmarshal(s.Bytes(), &e) != nil || !e.whole() || e.Number < 0 || e.Number > maxJournal {
 			continue
 		}
 		switch e.Kind {
@@ -128,6 +129,22 @@ func parseJournal(b []byte) (owner entry, live []entry, next int) {
 		}
 	}
 	return owner, live, next
+}
+
+// whole reports whether an entry has what taking it back needs.
+func (e entry) whole() bool {
+	switch e.Kind {
+	case kindRoute:
+		return e.Route != nil && e.Route.Prefix.IsValid()
+	case kindRule:
+		return e.Rule != nil
+	case kindForeign:
+		return e.Foreign != nil
+	case kindAddress:
+		_, err := netip.ParsePrefix(e.Prefix)
+		return err == nil
+	}
+	return true
 }
 
 func without(live []entry, number int) []entry {

@@ -118,7 +118,7 @@ func removeLink(name string) error {
 func removeAddress(device, prefix string) error {
 	p, err := netip.ParsePrefix(prefix)
 	if err != nil {
-		return nil //nolint:nilerr // a broken line names no address
+		return err
 	}
 	link, err := findLink(device)
 	if err == nil {
