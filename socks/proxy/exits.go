@@ -22,6 +22,7 @@ const (
 	reEvaluate   = 5 * time.Minute  // while all is well
 	listFresh    = 10 * time.Second // a list of exits that all failed is asked for again after this
 	emptyFresh   = time.Second      // and an empty one after this: asking is cheap, and records are on their way after a start
+	patience     = 3 * time.Second  // how long a connection waits for a first exit to be known
 	distrust     = 30 * time.Second // how long an exit that failed is tried last
 	attempts     = 4                // exits tried for one connection
 	maxExits     = 256              // of which the rest is ignored: the list comes from the mesh
@@ -51,6 +52,7 @@ type exits struct {
 	fixed   string // a name of a node; empty means auto
 	log     *slog.Logger
 	turn    chan struct{} // held by whoever asks and measures; nobody waits for it with mu held
+	wait    time.Duration // patience, but for tests
 
 	mu      sync.Mutex // guards the fields below
 	list    []candidate
@@ -62,7 +64,7 @@ func newExits(n Node, server string, finders []Finder, log *slog.Logger) *exits 
 	if server == auto {
 		server = ""
 	}
-	return &exits{node: n, fixed: server, finders: finders, log: log, turn: make(chan struct{}, 1)}
+	return &exits{node: n, fixed: server, finders: finders, log: log, turn: make(chan struct{}, 1), wait: patience}
 }
 
 // run measures again from time to time until ctx ends.
@@ -79,19 +81,30 @@ func (e *exits) run(ctx context.Context) {
 	}
 }
 
-// pick returns the exits to try, best first.
+// pick returns the exits to try, best first. Where none is known it waits a little: after a start, or after an exit's
+// node came back, the record that names it is on its way.
 func (e *exits) pick(ctx context.Context) ([]candidate, error) {
-	list := e.order()
-	if e.worthAsking(list) {
-		if err := e.refresh(ctx, false); err != nil && len(list) == 0 {
-			return nil, err
+	ctx, cancel := context.WithTimeout(ctx, e.wait+probeTimeout)
+	defer cancel()
+	end := time.Now().Add(e.wait)
+	for {
+		list := e.order()
+		var err error
+		if e.worthAsking(list) {
+			err = e.refresh(ctx, false)
+			list = e.order()
 		}
-		list = e.order()
+		switch {
+		case len(list) > 0:
+			return list[:min(len(list), attempts)], nil
+		case time.Now().Before(end) && ctx.Err() == nil:
+			pause(ctx, min(emptyFresh, time.Until(end)))
+		case err != nil:
+			return nil, fmt.Errorf("%w: %w", ErrNoExit, err)
+		default:
+			return nil, fmt.Errorf("%w: nobody in the mesh offers %q; is a socks server running?", ErrNoExit, Service)
+		}
 	}
-	if len(list) == 0 {
-		return nil, fmt.Errorf("%w: nobody in the mesh offers %q to this node; is a `socks server` running, and does it allow this node's key?", ErrNoExit, Service)
-	}
-	return list[:min(len(list), attempts)], nil
 }
 
 // worthAsking reports whether list holds nothing that can be trusted.

@@ -91,6 +91,7 @@ func TestNoExit(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
 	e := newExits(m.node(t, false, 0), "", nil, slog.New(slog.DiscardHandler))
+	e.wait = time.Millisecond
 	if _, err := e.pick(t.Context()); !errors.Is(err, ErrNoExit) {
 		t.Errorf("nobody offers: %v", err)
 	}
@@ -100,27 +101,27 @@ func TestNoExit(t *testing.T) {
 		t.Errorf("denial: %v, %q", code, text)
 	}
 	e = newExits(m.node(t, false, 0), "no-such-petname", nil, slog.New(slog.DiscardHandler))
+	e.wait = 0
 	if _, err := e.pick(t.Context()); err == nil || !strings.Contains(err.Error(), "no-such-petname") {
 		t.Errorf("unknown server: %v", err)
 	}
 }
 
-// TestLateExit checks that an exit which appears after the start is found soon.
+// TestLateExit checks that an exit which appears after the start is found soon, and that a connection waits for it.
 func TestLateExit(t *testing.T) {
 	t.Parallel()
+	a := target(t, echo)
 	m := newMesh(t)
-	p, _ := runClient(t, m.node(t, false, 0), ClientConfig{})
+	p, proxy := runClient(t, m.node(t, false, 0), ClientConfig{})
 	eventually(t, "the first question", func() bool {
 		p.exits.mu.Lock()
 		defer p.exits.mu.Unlock()
 		return !p.exits.asked.IsZero()
 	})
 	n := m.node(t, true, time.Millisecond)
+	runExit(t, n, ExitConfig{AllowAny: true, AllowPrivate: true})
 	began := time.Now()
-	eventually(t, "the exit", func() bool {
-		list := p.exits.order()
-		return len(list) == 1 && list[0].key == n.key
-	})
+	askAddr(t, proxy, a)
 	if d := time.Since(began); d > 3*emptyFresh {
 		t.Errorf("found after %s", d)
 	}
