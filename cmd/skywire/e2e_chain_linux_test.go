@@ -152,10 +152,10 @@ func TestE2ERoam(t *testing.T) {
 	w.vpnUp("a", "b")
 	addr := w.address("b")
 	w.pings("a", addr)
-	w.must(w.box["a"].IP("addr add 10.1.0.77/24 dev next"), w.box["a"].IP("addr del 10.1.0.1/24 dev next"))
+	w.must(w.box["a"].IP("addr del 10.1.0.1/24 dev next"), w.box["a"].IP("addr add 10.1.0.77/24 dev next"))
 	start := time.Now()
 	w.pings("a", addr)
 	t.Logf("after a change of address: %v until the next answer", time.Since(start).Round(time.Millisecond))
-	w.must(w.box["r1"].IP("addr add 10.1.1.99/24 dev next"), w.box["r1"].IP("addr del 10.1.1.1/24 dev next"))
+	w.must(w.box["r1"].IP("addr del 10.1.1.1/24 dev next"), w.box["r1"].IP("addr add 10.1.1.99/24 dev next"))
 	w.pings("b", w.address("a"))
 }

@@ -7,7 +7,7 @@ import "skywire/cmd/internal/applet"
 
 // All is the table of applets, in the order of --list; each has a link name of its own.
 func All() []applet.Applet {
-	return []applet.Applet{nodeApplet(), managerApplet(), vpnApplet(), socksApplet(), apptrackerApplet()}
+	return []applet.Applet{nodeApplet(), managerApplet(), vpnApplet(), socksApplet(), apptrackerApplet(), viscriptApplet()}
 }
 
 // Tools are the words of the skywire command itself that are no daemons: they have no link names.

@@ -34,7 +34,7 @@ func (e End) configure() error {
 			return err
 		}
 	}
-	return e.Box.IP("link set " + e.Dev + " up")
+	return e.Box.IP("link set dev " + e.Dev + " up")
 }
 
 // Switch makes box an Ethernet switch named dev and plugs each end into it.
