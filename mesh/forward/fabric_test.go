@@ -107,7 +107,7 @@ func (o *port) Send(to Endpoint, train []byte, seg int) error {
 	return nil
 }
 
-// memTUN takes what is delivered; it copies at Flush, so a packet that changed in between shows.
+// memTUN takes what is delivered, at Flush.
 type memTUN struct {
 	held [][]byte
 	sums []bool
@@ -120,13 +120,13 @@ func (t *memTUN) Receive() (int, error)           { return 0, nil }
 func (t *memTUN) Packet([]byte) (int, bool, bool) { return 0, false, false }
 func (t *memTUN) Close() error                    { return nil }
 func (t *memTUN) Send(p []byte, checksum bool) error {
-	t.held, t.sums = append(t.held, p), append(t.sums, checksum)
+	t.held, t.sums = append(t.held, slices.Clone(p)), append(t.sums, checksum)
 	return nil
 }
 
 func (t *memTUN) Flush() error {
 	for i, p := range t.held {
-		t.got, t.gotC = append(t.got, slices.Clone(p)), append(t.gotC, t.sums[i])
+		t.got, t.gotC = append(t.got, p), append(t.gotC, t.sums[i])
 	}
 	t.held, t.sums = t.held[:0], t.sums[:0]
 	return nil

@@ -55,7 +55,6 @@ func (w *Worker) deliverPiece(now time.Duration, e *entry, g *Grants, own *Own, 
 	if n == 0 || !w.deliverPacket(s, g, own, w.piece[:n], false, bits) {
 		return 0
 	}
-	w.flushTUN() // the scratch is used again
 	return n
 }
 

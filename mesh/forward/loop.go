@@ -17,11 +17,13 @@ import (
 )
 
 const (
-	// trainsPerRound bounds what one descriptor may take before the others have their turn.
-	trainsPerRound = 4
+	// roundBytes bounds what one descriptor may take before the others have their turn: four full trains.
+	roundBytes = 200_000
+	// roundReads bounds the same in system calls, for datagrams and packets that come one by one.
+	roundReads = 64
 	// trainBuffer is what a socket with UDP_GRO may give at once; a smaller buffer loses the rest of the train silently.
 	trainBuffer = 65536
-	// smallMemory is a machine that gets one receive buffer and short trains: routers with 64 or 128 MB.
+	// smallMemory is a machine that gets short trains and small packets: routers with 64 or 128 MB.
 	smallMemory = 192 << 20
 	// postQueue bounds the calls that wait for a loop.
 	postQueue = 64
@@ -73,13 +75,13 @@ type LoopConfig struct {
 
 // Loop is one event loop: it waits on its sockets and TUN queues and runs each train to completion.
 type Loop struct {
-	c       LoopConfig
-	worker  *Worker
-	buffers [][]byte
-	packet  []byte
-	tuns    []tunQueue
-	nextID  int
-	paused  bool // TUNs are not read until a socket takes more
+	c      LoopConfig
+	worker *Worker
+	train  []byte // what a socket gave
+	packet []byte // what a TUN gave
+	tuns   []tunQueue
+	nextID int
+	paused bool // TUNs are not read until a socket takes more
 
 	mu     sync.Mutex // guards the fields below; never held while calling out
 	state  loopState
@@ -122,15 +124,12 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 	if c.Memory == 0 {
 		c.Memory = machineMemory()
 	}
-	trains, packet, build := trainsPerRound, trainBuffer, maxDatagram
+	packet, build := trainBuffer, maxDatagram
 	if c.Memory < smallMemory {
-		trains, packet, build = 1, maxPacket+2048, 16<<10
+		packet, build = maxPacket+2048, 16<<10
 	}
-	l := &Loop{c: c, nextID: tunIDs, packet: make([]byte, packet)}
+	l := &Loop{c: c, nextID: tunIDs, train: make([]byte, trainBuffer), packet: make([]byte, packet)}
 	l.worker = c.Plane.newWorker(c.Output, build)
-	for range trains {
-		l.buffers = append(l.buffers, make([]byte, trainBuffer))
-	}
 	for _, i := range c.Own {
 		if err := c.Poller.Add(i, c.Sockets[i]); err != nil {
 			return nil, fmt.Errorf("watch socket %d: %w", i, err)
@@ -212,10 +211,10 @@ func (l *Loop) event(now time.Duration, i int) {
 	}
 }
 
-// receiveSocket takes a few trains of a socket.
+// receiveSocket takes a few trains of a socket, or some more single datagrams.
 func (l *Loop) receiveSocket(now time.Duration, id int) {
-	for _, b := range l.buffers {
-		n, seg, from, err := l.c.Sockets[id].Receive(b)
+	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
+		n, seg, from, err := l.c.Sockets[id].Receive(l.train)
 		if err != nil {
 			if !errors.Is(err, syscall.EAGAIN) {
 				l.socketFailed(id, err)
@@ -223,8 +222,9 @@ func (l *Loop) receiveSocket(now time.Duration, id int) {
 			break
 		}
 		if n > 0 {
-			l.worker.Receive(now, Endpoint{Addr: from, Socket: uint8(id)}, b[:n], seg)
+			l.worker.Receive(now, Endpoint{Addr: from, Socket: uint8(id)}, l.train[:n], seg)
 		}
+		taken += n
 	}
 	l.worker.Flush()
 	l.pauseIfFull()
@@ -238,9 +238,9 @@ func (l *Loop) socketFailed(id int, err error) {
 	}
 }
 
-// receiveTUN takes a few super-packets of a TUN queue.
+// receiveTUN takes a few super-packets of a TUN queue, or some more single packets, which become trains together.
 func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
-	for range trainsPerRound {
+	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
 		if _, err := q.tun.Receive(); err != nil {
 			if errors.Is(err, syscall.EAGAIN) && !broken {
 				break
@@ -255,6 +255,7 @@ func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
 				break
 			}
 			l.worker.Originate(now, l.packet[:n], checksum)
+			taken += n
 		}
 	}
 	l.worker.Flush()

@@ -66,6 +66,7 @@ func (p *scriptPoller) Close() error { return nil }
 // scriptSocket has as many datagrams as it is told, and may be full.
 type scriptSocket struct {
 	waiting  int
+	size     int
 	received int
 	sent     int
 	full     bool
@@ -82,7 +83,8 @@ func (s *scriptSocket) Receive(b []byte) (int, int, netip.AddrPort, error) {
 	}
 	s.waiting--
 	s.received++
-	return copy(b, "junk"), 4, netip.MustParseAddrPort("192.0.2.9:1"), nil
+	copy(b, "junk")
+	return s.size, s.size, netip.MustParseAddrPort("192.0.2.9:1"), nil
 }
 
 func (s *scriptSocket) Send(netip.AddrPort, []byte, int) error {
@@ -128,7 +130,7 @@ func TestLoopRounds(t *testing.T) {
 	f, p, _, _ := chain(t, 0, 2, 1472, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	poller := &scriptPoller{end: cancel, watched: map[int]string{}}
-	socket := &scriptSocket{waiting: 10}
+	socket := &scriptSocket{waiting: 1000, size: 60000}
 	tun := &scriptTUN{id: tunIDs + 1, packet: p.packet(500, 1)}
 	var gone error
 	l, err := NewLoop(LoopConfig{
@@ -151,11 +153,16 @@ func TestLoopRounds(t *testing.T) {
 	poller.script = []func() scriptEvent{
 		func() scriptEvent { return read },
 		func() scriptEvent {
-			want("trains of a round", socket.received, trainsPerRound)
+			want("trains of a round", socket.received, 4)
+			socket.received, socket.size = 0, 4
+			return read
+		},
+		func() scriptEvent {
+			want("datagrams of a round", socket.received, roundReads)
 			return scriptEvent{id: id, read: true}
 		},
 		func() scriptEvent {
-			want("super-packets of a round", tun.read, trainsPerRound)
+			want("packets of a round", tun.read, roundReads)
 			want("sent as one train", socket.sent, 1)
 			socket.full = true
 			return scriptEvent{id: id, read: true}
@@ -190,7 +197,7 @@ func TestLoopRounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("script done", len(poller.script), 0)
-	p.a.wantDrops(t, map[string]uint64{"type": 4, "socket_full": 4, "receive": 1})
+	p.a.wantDrops(t, map[string]uint64{"type": 68, "socket_full": 64, "receive": 1})
 	if err := l.Run(ctx); !errors.Is(err, ErrClosed) {
 		t.Errorf("second Run: %v", err)
 	}
@@ -201,7 +208,7 @@ func TestLoopSizes(t *testing.T) {
 	for _, tt := range []struct {
 		memory uint64
 		most   int
-	}{{64 << 20, 100 << 10}, {4 << 30, 400 << 10}} {
+	}{{64 << 20, 100 << 10}, {4 << 30, 200 << 10}} {
 		p := New(Config{}, &upcalls{})
 		l, err := NewLoop(LoopConfig{
 			Plane: p, Poller: &scriptPoller{watched: map[int]string{}},
@@ -210,10 +217,7 @@ func TestLoopSizes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := len(l.packet) + len(l.worker.train.buf)
-		for _, b := range l.buffers {
-			n += len(b)
-		}
+		n := len(l.packet) + len(l.worker.train.buf) + len(l.train)
 		if n > tt.most {
 			t.Errorf("%d MB of memory: %d bytes of buffers, want at most %d", tt.memory>>20, n, tt.most)
 		}

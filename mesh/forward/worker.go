@@ -53,7 +53,7 @@ type TUN interface {
 	Receive() (packets int, err error)
 	// Packet copies the next of them into b; checksum: its transport checksum is not filled in; ok false: no more.
 	Packet(b []byte) (n int, checksum bool, ok bool)
-	// Send writes a packet, or holds it back until Flush for coalescing; p stays as it is until then.
+	// Send writes a packet, or holds a copy of it back until Flush for coalescing; p is not kept.
 	Send(p []byte, checksum bool) error
 	Flush() error
 	Close() error
@@ -71,8 +71,8 @@ func (p *Plane) newWorker(out Output, size int) *Worker {
 // SetTUN says where opened packets go; nil: they are dropped and counted.
 func (w *Worker) SetTUN(t TUN) { w.tun, w.held = t, false }
 
-// Receive takes a train of datagrams, each seg bytes long, the last maybe shorter. Relayed frames are changed in place
-// and have been sent when it returns; packets handed to the TUN may still lie in b until Flush.
+// Receive takes a train of datagrams, each seg bytes long, the last maybe shorter. b is changed in place, and not kept:
+// relayed frames have been sent when it returns.
 func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int) {
 	w.now = now
 	w.plane.Advance(now)
