@@ -30,6 +30,11 @@ const (
 	acceptPause  = time.Second
 	callTimeout  = 10 * time.Second
 	freshLife    = 36 * time.Minute // a little more than a node takes to sign anew
+	renewEvery   = time.Minute      // how often proposals that run out are looked for
+	helloTime    = 10 * time.Second // for a node to introduce itself
+	silentLife   = 2 * time.Minute  // four comparisons of records
+	paceStep     = 20 * time.Millisecond
+	paceBurst    = 100 // requests of one node at once, then one each paceStep
 )
 
 // Node is what the manager needs of the node beside it. FromApp makes one of an app.Client.
@@ -78,6 +83,7 @@ type Manager struct {
 	sessions map[key.Public]*session
 	seen     map[key.Public]time.Time // end of the last stream of nodes without one
 	unsaved  bool
+	graph    *route.Graph // of the records held; nil: to be made anew
 }
 
 // New makes a Manager; Run starts it.
@@ -170,7 +176,7 @@ func (m *Manager) loop(ctx context.Context) {
 	defer house.Stop()
 	local := time.NewTimer(0)
 	defer local.Stop()
-	saved := m.now()
+	saved, proposed := m.now(), m.now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -185,9 +191,14 @@ func (m *Manager) loop(ctx context.Context) {
 			local.Reset(localEvery)
 		case <-house.C:
 			m.expire()
+			m.dropSilent()
 			if m.now()-saved >= saveEvery {
 				m.save()
 				saved = m.now()
+			}
+			if m.now()-proposed >= renewEvery {
+				m.propose()
+				proposed = m.now()
 			}
 		}
 	}
@@ -220,6 +231,9 @@ func (m *Manager) put(from key.Public, r report.Record) route.Verdict {
 	m.mu.Lock()
 	v := m.db.PutAged(m.now(), r.Raw, from, r.Age())
 	m.unsaved = m.unsaved || v.Flood()
+	if v.Flood() || len(v.Gone) > 0 {
+		m.graph = nil
+	}
 	m.mu.Unlock()
 	if v.Graph() {
 		m.markDirty()
@@ -238,7 +252,9 @@ func (m *Manager) expire() {
 			delete(m.seen, k)
 		}
 	}
-	m.unsaved = m.unsaved || len(gone) > 0
+	if len(gone) > 0 {
+		m.unsaved, m.graph = true, nil
+	}
 	m.mu.Unlock()
 	for _, k := range gone {
 		m.c.Log.Info("node forgotten", "key", k)
@@ -248,8 +264,7 @@ func (m *Manager) expire() {
 	}
 }
 
-// load reads the records of the last run. How old they are only their makers' clocks tell; without one they count as
-// half used up.
+// load reads the records of the last run.
 func (m *Manager) load() error {
 	raws, err := m.c.Store.Records()
 	if err != nil {
@@ -260,14 +275,8 @@ func (m *Manager) load() error {
 		life = route.DefaultLife
 	}
 	for _, raw := range raws {
-		age := life / 2
-		if r, err := route.ParseRecord(raw, m.c.Node.Self().Network); err == nil && r.Made > 0 {
-			if a := time.Since(time.Unix(r.Made, 0)); a > 0 && a < life {
-				age = a
-			}
-		}
 		m.mu.Lock()
-		m.db.PutAged(m.now(), raw, key.Public{}, age)
+		m.db.PutAged(m.now(), raw, key.Public{}, route.StoredAge(raw, time.Now(), life))
 		m.mu.Unlock()
 	}
 	return nil

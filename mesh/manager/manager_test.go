@@ -337,12 +337,18 @@ func TestManagerShowsAndProposes(t *testing.T) {
 		if len(told) != 2 || len(told[1].Paths) != 1 || told[1].Paths[0].Hops[1] != ids[2].Public() || told[1].Number <= told[0].Number {
 			t.Errorf("told %+v", told)
 		}
+		// What is told runs out; it is told again in time.
+		settle(proposalLife)
+		if told = boxes[0].told(); len(told) < 3 || len(told) > 4 || !slices.Equal(told[2].Paths[0].Hops, told[1].Paths[0].Hops) {
+			t.Errorf("told %+v", told)
+		}
+		renewed := len(told)
 		boxes[0].rep.Want(ids[3].Public(), 0)
 		settle(time.Second)
 		boxes[1].state("b", link(0, 7), link(3, 5))
 		settle(2 * time.Second)
-		if told := boxes[0].told(); len(told) != 2 {
-			t.Errorf("told after the wish ended: %+v", told[2:])
+		if told := boxes[0].told(); len(told) != renewed {
+			t.Errorf("told after the wish ended: %+v", told[renewed:])
 		}
 		// Every box has learnt the records of all.
 		settle(time.Minute)
@@ -487,11 +493,12 @@ func TestStrangersAtTheManager(t *testing.T) {
 		w.managers[ids[1].Public()] = host
 		w.mu.Unlock()
 		cheated := newBox(t, w, ids[2], key.Open(), ids[1].Public())
-		defer cheated.run(t)()
+		stopCheated := cheated.run(t)
 		settle(2 * time.Second)
 		if s := cheated.rep.Status()[0]; s.State != report.Unreachable || !strings.Contains(s.Reason, "says that it is") {
 			t.Errorf("impostor: %+v", s)
 		}
+		stopCheated()
 		// Requests before the greeting, nonsense after it.
 		rw, err := w.dial(ids[2].Public(), ids[3].Public())
 		if err != nil {
@@ -547,6 +554,18 @@ func TestStrangersAtTheManager(t *testing.T) {
 		}
 		again.Close()
 		running.Wait()
+		// Who says nothing loses the stream.
+		mute, err := w.dial(ids[2].Public(), ids[3].Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		settle(time.Second)
+		if m.ID().Reports != 1 {
+			t.Errorf("id %+v", m.ID())
+		}
+		if _, err := mute.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("silence: %v", err)
+		}
 	})
 }
 

@@ -16,15 +16,16 @@ import (
 
 // session is one node's stream.
 type session struct {
-	m     *Manager
-	peer  key.Public
-	conn  *signal.Conn
-	since time.Time
-	wake  chan struct{} // capacity 1: outbox is not empty
+	m    *Manager
+	peer key.Public
+	conn *signal.Conn
+	wake chan struct{} // capacity 1: outbox is not empty
 
 	// guarded by Manager.mu
 	hello   bool
 	program string
+	free    time.Time // when the next request may be served
+	asked   time.Time // last request
 	wants   map[key.Public]*want
 	outbox  map[key.Public]report.Proposal // the newest unsent one for each destination
 }
@@ -33,12 +34,13 @@ type session struct {
 type want struct {
 	k    int
 	told []route.Path
+	at   time.Duration
 }
 
 // serve handles the stream of a node until it ends. A newer stream of the same node replaces it.
 func (m *Manager) serve(ctx context.Context, peer key.Public, rw io.ReadWriteCloser) {
 	s := &session{
-		m: m, peer: peer, since: time.Now(), wake: make(chan struct{}, 1),
+		m: m, peer: peer, asked: time.Now(), wake: make(chan struct{}, 1),
 		wants: make(map[key.Public]*want), outbox: make(map[key.Public]report.Proposal),
 	}
 	s.conn = signal.NewConn(rw, s.handle)
@@ -67,11 +69,47 @@ func (m *Manager) serve(ctx context.Context, peer key.Public, rw io.ReadWriteClo
 		m.seen[peer] = time.Now()
 	}
 	m.mu.Unlock()
-	m.c.Log.Info("node down", "key", peer, "err", err)
+	if err != nil {
+		m.c.Log.Info("node down", "key", peer, "err", err)
+	} else {
+		m.c.Log.Info("node down", "key", peer)
+	}
+}
+
+// pace makes a node that asks too much wait for its answers.
+func (s *session) pace(ctx context.Context) {
+	s.m.mu.Lock()
+	now := time.Now()
+	if s.free.Before(now.Add(-paceBurst * paceStep)) {
+		s.free = now.Add(-paceBurst * paceStep)
+	}
+	s.free = s.free.Add(paceStep)
+	s.asked = now
+	wait := s.free.Sub(now)
+	s.m.mu.Unlock()
+	if wait > 0 {
+		pause(ctx, wait)
+	}
+}
+
+// dropSilent ends streams of nodes that have not introduced themselves or no longer ask anything.
+func (m *Manager) dropSilent() {
+	var silent []*session
+	m.mu.Lock()
+	for _, s := range m.sessions {
+		if d := time.Since(s.asked); d > silentLife || !s.hello && d > helloTime {
+			silent = append(silent, s)
+		}
+	}
+	m.mu.Unlock()
+	for _, s := range silent {
+		s.conn.Close()
+	}
 }
 
 // handle answers one request of the node.
-func (s *session) handle(_ context.Context, r *signal.Request) (any, error) {
+func (s *session) handle(ctx context.Context, r *signal.Request) (any, error) {
+	s.pace(ctx)
 	if r.Method == report.MethodHello {
 		return s.greet(r)
 	}
@@ -166,13 +204,13 @@ func (s *session) want(r *signal.Request) (any, error) {
 		s.m.mu.Unlock()
 		return nil, signal.Errorf(signal.ErrBusy, "paths to at most %d nodes", maxWants)
 	}
-	records := s.m.db.All()
+	g := s.m.graphLocked()
 	s.m.mu.Unlock()
 
-	paths := route.Paths(route.NewGraph(records), s.peer, w.To, w.K, route.Constraints{})
+	paths := route.Paths(g, s.peer, w.To, w.K, route.Constraints{})
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	s.wants[w.To] = &want{k: w.K, told: paths}
+	s.wants[w.To] = &want{k: w.K, told: paths, at: s.m.now()}
 	return s.m.proposal(w.To, paths), nil
 }
 
@@ -188,32 +226,43 @@ func (m *Manager) proposal(to key.Public, paths []route.Path) report.Proposal {
 	return p
 }
 
-// propose computes the paths of all wishes anew and queues what is worth telling.
+// graphLocked returns the graph of the records held; it is made once for all questions between two changes.
+func (m *Manager) graphLocked() *route.Graph {
+	if m.graph == nil {
+		m.graph = route.NewGraph(m.db.All())
+	}
+	return m.graph
+}
+
+// propose computes the paths of all wishes anew and queues what is worth telling, and what would otherwise run out.
 func (m *Manager) propose() {
 	type wish struct {
 		s    *session
 		to   key.Public
-		k    int
-		told []route.Path
+		held want
 	}
 	m.mu.Lock()
-	g := route.NewGraph(m.db.All())
+	g := m.graphLocked()
 	var wishes []wish
 	for _, s := range m.sessions {
 		for to, w := range s.wants {
-			wishes = append(wishes, wish{s, to, w.k, w.told})
+			wishes = append(wishes, wish{s, to, *w})
 		}
 	}
 	m.mu.Unlock()
+	now := m.now()
 	for _, w := range wishes {
-		paths := route.Paths(g, w.s.peer, w.to, w.k, route.Constraints{})
-		if !worthTelling(g, w.told, paths) {
-			continue
+		paths := route.Paths(g, w.s.peer, w.to, w.held.k, route.Constraints{})
+		if !worthTelling(g, w.held.told, paths) {
+			if now-w.held.at < proposalLife/2 {
+				continue
+			}
+			paths = w.held.told
 		}
 		p := m.proposal(w.to, paths)
 		m.mu.Lock()
-		if held := w.s.wants[w.to]; held != nil && held.k == w.k {
-			held.told = paths
+		if held := w.s.wants[w.to]; held != nil && held.k == w.held.k {
+			held.told, held.at = paths, now
 			w.s.outbox[w.to] = p
 			select {
 			case w.s.wake <- struct{}{}:

@@ -71,6 +71,22 @@ type Entry struct {
 // Age is how long ago the record was signed, as far as known. It goes along when the record is passed on.
 func (e *Entry) Age(now time.Duration) time.Duration { return max(now-e.Born, 0) }
 
+// StoredAge guesses the age of a record that comes from a store, where it lay for an unknown time: what its maker's clock
+// and ours make of it if that is possible, else half of its life. Without it, records of dead nodes would start a new
+// life with every restart.
+func StoredAge(raw []byte, wall time.Time, life time.Duration) time.Duration {
+	if life <= 0 {
+		life = DefaultLife
+	}
+	if len(raw) >= headerLen {
+		made := int64(binary.BigEndian.Uint64(raw[49:]))
+		if age := wall.Sub(time.Unix(made, 0)); made > 0 && age >= 0 && age < life {
+			return age
+		}
+	}
+	return life / 2
+}
+
 type source struct {
 	verifies, origins bucket
 	used              time.Duration

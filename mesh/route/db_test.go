@@ -246,6 +246,26 @@ func TestAgeing(t *testing.T) {
 	}
 }
 
+func TestStoredAge(t *testing.T) {
+	t.Parallel()
+	wall := time.Unix(1_700_000_000, 0)
+	for name, c := range map[string]struct {
+		made int64
+		want time.Duration
+	}{
+		"a minute": {wall.Unix() - 60, time.Minute}, "no clock": {0, time.Hour}, "long ago": {1, time.Hour},
+		"tomorrow": {wall.Unix() + 86400, time.Hour}, "before 1970": {-5, time.Hour},
+	} {
+		raw := signed(t, identity(t, 0), 1, func(r *Record) { r.Made = c.made })
+		if got := StoredAge(raw, wall, 0); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if got := StoredAge(nil, wall, time.Minute); got != 30*time.Second {
+		t.Errorf("nothing: %v", got)
+	}
+}
+
 func TestOriginate(t *testing.T) {
 	t.Parallel()
 	ids := identities(t, 3)

@@ -318,6 +318,8 @@ func (s *session) tell(ctx context.Context) error {
 		var p Proposal
 		if err := call(ctx, s.conn, MethodWant, Want{To: to, K: k}, &p); broken(err) {
 			return err
+		} else if errors.Is(err, signal.ErrBusy) {
+			continue // asked again at the next turn
 		} else if err == nil && k > 0 {
 			s.propose(p)
 		}
