@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -225,7 +226,7 @@ func TestFirstBits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newMesh(t, streamtest.Conditions{Delay: 2 * time.Millisecond, Loss: 0.01, MTU: 1300})
-		var short, long int
+		var short, long atomic.Int32
 		m.net.Watch(func(_, _ key.Public, train []byte, seg int) {
 			for i := 0; i < len(train); i += seg {
 				if (train[i]^train[0])&0x80 != 0 {
@@ -233,9 +234,9 @@ func TestFirstBits(t *testing.T) {
 				}
 			}
 			if train[0]&0x80 == 0 {
-				short++
+				short.Add(1)
 			} else {
-				long++
+				long.Add(1)
 			}
 			if len(train) > seg && train[0]&0x80 != 0 {
 				t.Errorf("a train of %d bytes with long headers", len(train))
@@ -245,8 +246,8 @@ func TestFirstBits(t *testing.T) {
 		defer m.end(a, b)
 		b.handle(t, "echo", echo)
 		roundTrip(t, a, b.key, 1<<20)
-		if short == 0 || long == 0 {
-			t.Errorf("%d short, %d long", short, long)
+		if short.Load() == 0 || long.Load() == 0 {
+			t.Errorf("%d short, %d long", short.Load(), long.Load())
 		}
 	})
 }
