@@ -21,6 +21,7 @@ const (
 	DropSeal                        // AEAD does not open
 	DropKind                        // unknown kind of payload
 	DropPacket                      // inner packet is malformed, 4-in-6, or of a version we don't know
+	DropLocal                       // what our own kernel says to the TUN's link: router solicitations, multicast
 	DropSource                      // inner source is not the peer's
 	DropDestination                 // inner destination is not ours to reach, or never routed
 	DropECN                         // congestion mark on a packet that can't carry it
@@ -42,7 +43,7 @@ const (
 func (d Drop) String() string {
 	names := [dropCount]string{
 		"short", "type", "no_label", "oversize", "bad_tag", "ttl", "replay", "too_big", "presealed", "link_down", "no_key",
-		"bad_seal", "kind", "packet", "source", "destination", "ecn", "fragment", "fragment_expired", "checksum", "no_tun",
+		"bad_seal", "kind", "packet", "local", "source", "destination", "ecn", "fragment", "fragment_expired", "checksum", "no_tun",
 		"tun", "unrouted", "no_path", "retired", "socket_full", "send", "receive",
 	}
 	if d >= dropCount {

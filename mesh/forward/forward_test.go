@@ -511,8 +511,9 @@ func TestOriginateRoutes(t *testing.T) {
 		{"none", packet4(ip("10.9.9.9"), ip("9.9.9.9"), x), "unrouted"},
 		{"default", packet6(me, ip("2001:db8::1"), x), ""},
 		{"mesh address never by prefix", packet6(me, third.plane.Address(), x), "destination"},
-		{"multicast", packet6(me, ip("ff02::16"), x), "packet"},
-		{"link-local", packet6(ip("fe80::1"), ip("2001:db8::1"), x), "packet"},
+		{"multicast", packet6(me, ip("ff02::16"), x), "local"},
+		{"link-local", packet6(ip("fe80::1"), ip("2001:db8::1"), x), "local"},
+		{"malformed", []byte{0x60}, "packet"},
 	}
 	for _, tt := range tests {
 		before := p.a.plane.Counters()

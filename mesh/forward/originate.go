@@ -13,7 +13,11 @@ func (w *Worker) Originate(now time.Duration, packet []byte, checksum bool) {
 	p := w.plane
 	in, ok := parseInner(packet)
 	if !ok {
-		p.drop(DropPacket, 1)
+		d := DropPacket
+		if in.dst.IsValid() && (!unicast(in.dst) || !unicast(in.src)) {
+			d = DropLocal
+		}
+		p.drop(d, 1)
 		return
 	}
 	s, d := w.route(in)
