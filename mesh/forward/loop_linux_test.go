@@ -393,7 +393,7 @@ func TestTimers(t *testing.T) {
 		t.Fatal(err, e)
 	}
 	t.Logf("%d frames relayed in 2 s, %d of 200 ticks; late p50 %v p99 %v max %v", relayed, ticks, p50, p99, last)
-	if relayed < 10000 || ticks < 120 || p50 > 5*time.Millisecond || p99 > 200*time.Millisecond {
+	if relayed < 10000 || ticks < 120 || p50 > 5*time.Millisecond || p99 > 500*time.Millisecond {
 		t.Errorf("the loop starves the timers")
 	}
 }
