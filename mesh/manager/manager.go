@@ -26,13 +26,16 @@ const (
 	gather       = 200 * time.Millisecond // changes of this long are answered together
 	housekeeping = 10 * time.Second
 	saveEvery    = time.Minute
-	localEvery   = 10 * time.Second
+	localSmall   = 2 * time.Second  // how often the node beside us is asked for its records, in a small mesh
+	localLarge   = 10 * time.Second // the same where the answer is long
+	smallMesh    = 64               // records
 	acceptPause  = time.Second
 	callTimeout  = 10 * time.Second
-	freshLife    = 36 * time.Minute // a little more than a node takes to sign anew
-	renewEvery   = time.Minute      // how often proposals that run out are looked for
-	helloTime    = 10 * time.Second // for a node to introduce itself
-	silentLife   = 2 * time.Minute  // four comparisons of records
+	freshLife    = 36 * time.Minute         // a little more than a node takes to sign anew
+	renewEvery   = time.Minute              // how often proposals that run out are looked for
+	helloTime    = 10 * time.Second         // for a node to introduce itself
+	liveTime     = report.SyncEvery * 3 / 2 // a node that asked something so long ago is there
+	silentLife   = report.SyncEvery * 4     // after this, its stream is closed
 	paceStep     = 20 * time.Millisecond
 	paceBurst    = 100 // requests of one node at once, then one each paceStep
 )
@@ -187,8 +190,7 @@ func (m *Manager) loop(ctx context.Context) {
 			}
 			m.propose()
 		case <-local.C:
-			m.learnLocal(ctx)
-			local.Reset(localEvery)
+			local.Reset(m.learnLocal(ctx))
 		case <-house.C:
 			m.expire()
 			m.dropSilent()
@@ -211,19 +213,24 @@ func (m *Manager) markDirty() {
 	}
 }
 
-// learnLocal takes over what the node beside us holds: a manager shows its own box before anyone reports.
-func (m *Manager) learnLocal(ctx context.Context) {
+// learnLocal takes over what the node beside us holds, since that node reports to nobody else, and returns when to ask
+// again.
+func (m *Manager) learnLocal(ctx context.Context) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	all, err := m.c.Node.LocalRecords(ctx)
 	if err != nil {
 		m.c.Log.Debug("own node's records not read", "err", err)
-		return
+		return localLarge
 	}
 	self := m.c.Node.Self().Key
 	for _, r := range all {
 		m.put(self, r)
 	}
+	if len(all) > smallMesh {
+		return localLarge
+	}
+	return localSmall
 }
 
 // put offers a record to the database.

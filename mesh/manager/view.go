@@ -182,9 +182,9 @@ func (m *Manager) lastSeenLocked(e *route.Entry, online bool, now time.Duration,
 	return seen.UTC().Truncate(time.Second)
 }
 
-// onlineLocked tells which nodes are there: those with a stream, and those with a fresh record that can be reached from
-// them over links that both ends state. A node that dies is dropped from its neighbours' records, and so from here,
-// long before its own record has aged.
+// onlineLocked tells which nodes are there: those whose stream is in use, and those with a fresh record that can be
+// reached from them over links that both ends state. A node that dies is dropped from its neighbours' records, and so
+// from here, long before its own record has aged or its stream has broken.
 func (m *Manager) onlineLocked(now time.Duration, self key.Public) map[key.Public]bool {
 	var fresh []*route.Record
 	for _, e := range m.db.Entries() {
@@ -200,8 +200,8 @@ func (m *Manager) onlineLocked(now time.Duration, self key.Public) map[key.Publi
 	}
 	online := map[key.Public]bool{self: true}
 	queue := []key.Public{self}
-	for k := range m.sessions {
-		if !online[k] {
+	for k, s := range m.sessions {
+		if !online[k] && s.hello && time.Since(s.asked) < liveTime {
 			online[k] = true
 			queue = append(queue, k)
 		}

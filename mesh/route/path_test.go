@@ -316,3 +316,38 @@ func BenchmarkPaths1000(b *testing.B) {
 		})
 	}
 }
+
+// TestPathsOnLargerGraphs: too large for brute force, but a single path is the cheapest that Bellman-Ford finds, and
+// several break no rule.
+func TestPathsOnLargerGraphs(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(30) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		g := NewGraph(randomMesh(r, 300, 1500))
+		from, to := node(r.IntN(150)), node(150+r.IntN(150))
+		one := Paths(g, from, to, 1, Constraints{})
+		s, okS := g.index[from]
+		d, okD := g.index[to]
+		if !okS || !okD {
+			t.Fatal("no such node")
+		}
+		m := allowed(g, s, d, Constraints{})
+		want := bounded(g, m, s, d, MaxHops)
+		if (len(one) == 0) != (want == nil) {
+			t.Fatalf("seed %d: %v, want %v", seed, hopsOf(one), want)
+		}
+		if want == nil {
+			continue
+		}
+		if best, _ := judge(t, g, [][]int{want}); best.cost != one[0].Cost {
+			t.Errorf("seed %d: costs %d, want %d", seed, one[0].Cost, best.cost)
+		}
+		several := Paths(g, from, to, 4, Constraints{})
+		if _, disjoint := judge(t, g, hopsOf(several)); !disjoint || len(several) == 0 || several[0].Cost < one[0].Cost {
+			t.Errorf("seed %d: %v", seed, hopsOf(several))
+		}
+		if !slices.IsSortedFunc(several, func(a, b Path) int { return int(a.Cost) - int(b.Cost) }) {
+			t.Errorf("seed %d: not the cheapest first", seed)
+		}
+	}
+}
