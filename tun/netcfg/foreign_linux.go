@@ -2,7 +2,9 @@ package netcfg
 
 import (
 	"bytes"
+	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -14,6 +16,24 @@ import (
 // drop (OpenWrt's fw4, ufw, docker): forwarding is judged by our own table, of input only ICMP is let in, so that a
 // client can prove the way. It is best effort: a chain that cannot be changed is logged.
 func (n *Net) openForeign(group string, c *nftables.Conn) {
+	n.addForeign(group, c)
+	if b, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && strings.Contains(string(b), "filter") {
+		n.log.Warn("old iptables rules are in force beside nftables; if clients get no further than this box, " +
+			"accept the device in the FORWARD chain")
+	}
+}
+
+// KeepOpen puts rules back that other programs removed when they loaded their firewall again. Call it now and then.
+func (n *Net) KeepOpen(group string) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", explainNFT(err))
+	}
+	n.addForeign(group, c)
+	return nil
+}
+
+func (n *Net) addForeign(group string, c *nftables.Conn) {
 	chains, err := c.ListChains()
 	if err != nil {
 		n.log.Warn("other programs' firewall chains not listed", "err", err)
@@ -27,7 +47,7 @@ func (n *Net) openForeign(group string, c *nftables.Conn) {
 		f := &foreignRule{
 			Family: uint8(ch.Table.Family), Table: ch.Table.Name, Chain: ch.Name, Comment: "skywire " + n.c.Device,
 		}
-		if n.hasForeign(*f) {
+		if hasForeign(c, ch, f.Comment) {
 			continue
 		}
 		e := entry{Kind: kindForeign, Group: group, Device: n.c.Device, Foreign: f}
@@ -46,19 +66,16 @@ func (n *Net) openForeign(group string, c *nftables.Conn) {
 		}
 		n.log.Info("let the vpn through a firewall chain", "table", f.Table, "chain", f.Chain)
 	}
-	if b, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && strings.Contains(string(b), "filter") {
-		n.log.Warn("old iptables rules are in force beside nftables; if clients get no further than this box, " +
-			"accept the device in the FORWARD chain")
-	}
 }
 
-func (n *Net) hasForeign(f foreignRule) bool {
-	for _, e := range n.j.live {
-		if e.Kind == kindForeign && *e.Foreign == f {
-			return true
-		}
-	}
-	return false
+// hasForeign reports whether our rules stand in the chain. When that can't be seen they do: better none than twice.
+func hasForeign(c *nftables.Conn, ch *nftables.Chain, comment string) bool {
+	rules, err := c.GetRules(ch.Table, ch)
+	return err != nil || slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return commented(r, comment) })
+}
+
+func commented(r *nftables.Rule, comment string) bool {
+	return bytes.Equal(r.UserData, userdata.AppendString(nil, userdata.TypeComment, comment))
 }
 
 func closedHook(ch *nftables.Chain) (hook nftables.ChainHook, ok bool) {
@@ -102,9 +119,8 @@ func removeForeign(f foreignRule) error {
 		}
 		return err
 	}
-	comment := userdata.AppendString(nil, userdata.TypeComment, f.Comment)
 	for _, r := range rules {
-		if bytes.Equal(r.UserData, comment) {
+		if commented(r, f.Comment) {
 			r.Table = t
 			if err := c.DelRule(r); err != nil {
 				return err

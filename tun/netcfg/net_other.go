@@ -38,6 +38,7 @@ func (*Net) Default(string, Default) error       { return errors.ErrUnsupported 
 func (*Net) Sysctl(string, string, string) error { return errors.ErrUnsupported }
 func (*Net) Forwarding(string) error             { return errors.ErrUnsupported }
 func (*Net) Firewall(string, Firewall) error     { return errors.ErrUnsupported }
+func (*Net) KeepOpen(string) error               { return errors.ErrUnsupported }
 func (*Net) Undo(string) error                   { return errors.ErrUnsupported }
 func (*Net) Close() error                        { return nil }
 

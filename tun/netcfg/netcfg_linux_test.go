@@ -270,6 +270,38 @@ func TestSharedSysctl(t *testing.T) {
 	})
 }
 
+// A firewall that is loaded anew loses our rules in it; they are put back, once, and go in the end.
+func TestKeepOpen(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	inNamespace(t, func() {
+		prepare(t)
+		n, err := netcfg.Open(netcfg.Config{Dir: dir, Device: "sw0"})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		f := everything(t, n, true)
+		defer f.Close()
+		run(t, "nft flush chain ip filter FORWARD")
+		for range 2 {
+			if err := n.KeepOpen("server"); err != nil {
+				t.Error(err)
+			}
+		}
+		out := run(t, "nft list chain ip filter FORWARD")
+		if got := strings.Count(out, `comment "skywire sw0"`); got != 2 {
+			t.Errorf("%d rules of ours, want 2:\n%s", got, out)
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		if out := run(t, "nft list chain ip filter FORWARD"); strings.Contains(out, "skywire") {
+			t.Errorf("left: %s", out)
+		}
+	})
+}
+
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -21,6 +21,9 @@ import (
 // maxClients bounds the streams, and with them the goroutines and the policy, of one server.
 const maxClients = 1024
 
+// keepOpenEvery bounds how long a reload of the box's firewall (fw4, ufw) keeps clients out.
+const keepOpenEvery = 15 * time.Second
+
 // server is the state of the server role. Its methods are called from several goroutines.
 type server struct {
 	a    *App
@@ -79,6 +82,7 @@ func (a *App) serve(ctx context.Context) error {
 	}
 	var all sync.WaitGroup
 	defer all.Wait()
+	all.Go(func() { a.keepOpen(ctx) })
 	slots := make(chan struct{}, maxClients)
 	for {
 		in, err := a.node.Accept(ctx, Service)
@@ -96,6 +100,18 @@ func (a *App) serve(ctx context.Context) error {
 			})
 		default:
 			_ = in.Refuse(signal.ErrBusy.Name, "this server has all the clients it takes") // the client is gone then
+		}
+	}
+}
+
+// keepOpen looks now and then whether another program has loaded its firewall anew.
+func (a *App) keepOpen(ctx context.Context) {
+	for pause(ctx, keepOpenEvery) {
+		a.mu.Lock()
+		err := a.net.KeepOpen(groupServer)
+		a.mu.Unlock()
+		if err != nil {
+			a.log.Warn("other programs' firewall not looked at", "err", err)
 		}
 	}
 }
@@ -135,7 +151,7 @@ func (s *server) open() error {
 	}
 	a.status.Server = &ServerStatus{
 		IPv4: s.leases.self, Exit: s.c.Exit, IPv6: s.ipv6, NAT: !s.c.NoNAT,
-		Subnets: slices.Clone(s.c.Subnets), Clients: []LeaseStatus{},
+		Subnets: append([]netip.Prefix{}, s.c.Subnets...), Clients: []LeaseStatus{},
 	}
 	a.log.Info("server up", "address", s.leases.self, "exit", s.c.Exit, "ipv6", s.ipv6, "subnets", len(s.c.Subnets))
 	return nil
