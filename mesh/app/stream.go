@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"skywire/mesh/key"
@@ -17,13 +19,30 @@ const maxLine = 16 << 10
 // verdictTimeout bounds the lines around a handover or a verdict: both ends are on this box.
 const verdictTimeout = 10 * time.Second
 
-// Stream is a connection to a service on another node. CloseWrite ends one direction; the connection of a stream that
-// the other side reset is closed by the node.
+// Stream is a connection to a service on another node. CloseWrite ends one direction. When the other side resets the
+// stream, Read returns ErrReset, but io.EOF after CloseWrite: a unix connection has no reset, only an end of both
+// directions at once. Who needs to tell a cut answer from a short one then says its length, or hands over a TCP connection.
 type Stream struct {
 	*net.UnixConn
 	peer    key.Public
 	service string
 	reply   []byte
+	ended   atomic.Bool // our direction, by CloseWrite
+}
+
+// Read reads what the other side has written.
+func (s *Stream) Read(b []byte) (int, error) {
+	n, err := s.UnixConn.Read(b)
+	if errors.Is(err, io.EOF) && !s.ended.Load() && hungUp(s.UnixConn) {
+		err = ErrReset // the node ends our direction only when the stream is no more
+	}
+	return n, err
+}
+
+// CloseWrite ends our direction.
+func (s *Stream) CloseWrite() error {
+	s.ended.Store(true)
+	return s.UnixConn.CloseWrite()
 }
 
 // Reply is what the service answered when it took the stream.

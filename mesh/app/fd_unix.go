@@ -3,6 +3,7 @@
 package app
 
 import (
+	"net"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -23,4 +24,21 @@ func duplicate(f *os.File) (*os.File, error) {
 		return nil, os.NewSyscallError("dup", derr)
 	}
 	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+// hungUp tells a node that has closed the connection from one that has only ended its direction.
+func hungUp(c *net.UnixConn) bool {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return false // closed here
+	}
+	p := []unix.PollFd{{Events: unix.POLLOUT}}
+	var perr error
+	if err := rc.Control(func(fd uintptr) {
+		p[0].Fd = int32(fd)
+		_, perr = unix.Poll(p, 0)
+	}); err != nil {
+		return false
+	}
+	return perr == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
