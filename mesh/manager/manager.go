@@ -102,9 +102,6 @@ func New(c Config) (*Manager, error) {
 	}, nil
 }
 
-// ErrRunning is returned by a second Run.
-var ErrRunning = errors.New("manager: runs already")
-
 // now is the time in the terms of mesh/route.
 func (m *Manager) now() time.Duration { return time.Since(m.start) }
 

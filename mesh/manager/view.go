@@ -3,7 +3,6 @@ package manager
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"net/netip"
 	"strings"
 	"time"
@@ -329,6 +328,3 @@ func (m *Manager) ID() ID {
 		Nodes: m.db.Len(), Reports: len(m.sessions),
 	}
 }
-
-// String is for logs and tests.
-func (i ID) String() string { return fmt.Sprintf("%s (%d nodes)", i.Key, i.Nodes) }

@@ -30,9 +30,6 @@ const (
 // heartbeat by which both sides notice that the other is gone.
 const SyncEvery = 10 * time.Second
 
-// ErrEnded is the reason of a tie that broke because the manager, or the way to it, went away.
-var ErrEnded = errors.New("stream ended")
-
 // Node is what a Reporter needs of the node.
 type Node interface {
 	// OwnRecord returns the node's record as signed last, nil if there is none yet.
