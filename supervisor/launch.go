@@ -195,7 +195,9 @@ func (p *process) pump(r *Ring, t *tap, stdout, stderr *os.File) {
 			buf := make([]byte, 8<<10)
 			for {
 				n, err := f.Read(buf)
-				sink.Write(buf[:n])
+				if n > 0 {
+					sink.Write(buf[:n])
+				}
 				if err != nil {
 					sink.flush()
 					return

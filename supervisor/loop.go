@@ -113,7 +113,6 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 	}
 	s.table[e.id] = e
 	s.forget()
-	s.save() // the id counts as used before anything runs under it
 	return e, s.launch(e)
 }
 
@@ -125,6 +124,7 @@ func (s *Supervisor) launch(e *entry) error {
 	token := random()
 	e.mark, e.token = random(), hash(token)
 	s.setState(e, Starting, "")
+	s.save() // id and mark are known before anything runs under them
 	run, err := s.c.launch(launch{
 		id: e.id, app: e.app, args: e.args, ring: e.ring, tap: e.tap, mark: e.mark, token: token,
 	})
@@ -204,7 +204,7 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 		}
 		return
 	case e.asked:
-		s.setState(e, Exited, "stopped, "+reason)
+		s.setState(e, Exited, strings.TrimSuffix("stopped, "+reason, ", exited"))
 	default:
 		s.afterEnd(e, exit, ran, reason)
 	}

@@ -13,14 +13,23 @@ import (
 	"skywire/supervisor/proc"
 )
 
-// saved is viscript.json: small, rewritten whole and atomically whenever an app starts or ends.
+// reserveIDs is how many ids are written off at once, so that starting apps does not wear out flash.
+const reserveIDs = 32
+
+// savedIDs is viscript.json in the state directory: the one thing that must survive a reboot.
+type savedIDs struct {
+	LastID uint64 `json:"last_id"`
+}
+
+// saved is viscript.json in the run directory, which lies in RAM: what runs. It is rewritten whole and atomically.
 type saved struct {
 	LastID uint64     `json:"last_id"`
 	Boot   string     `json:"boot_id"`
 	Apps   []savedApp `json:"apps"`
 }
 
-// savedApp is an app that runs: enough to take hold of it after viscript was killed.
+// savedApp is an app that runs or waits to: enough to take hold of it after viscript was killed. Without a process it
+// waited, or ran inside viscript.
 type savedApp struct {
 	ID       uint64    `json:"id"`
 	App      string    `json:"app"`
@@ -33,28 +42,48 @@ type savedApp struct {
 	Ready    bool      `json:"ready,omitempty"`
 }
 
-func (s *Supervisor) stateFile() string { return filepath.Join(s.c.StateDir, "viscript.json") }
+func (s *Supervisor) idFile() string  { return filepath.Join(s.c.StateDir, "viscript.json") }
+func (s *Supervisor) runFile() string { return filepath.Join(s.c.RunDir, "viscript.json") }
 
-// save writes the state. When that fails (a full disk) viscript goes on and says so once: the apps matter more.
+// save writes what runs, and the ids when more are needed. When that fails (a full disk) viscript goes on and says so
+// once: the apps matter more.
 func (s *Supervisor) save() {
+	var err error
+	if s.nextID > s.reserved {
+		if err = writeAtomic(s.idFile(), savedIDs{s.nextID + reserveIDs}, true); err == nil {
+			s.reserved = s.nextID + reserveIDs
+		}
+	}
 	st := saved{LastID: s.nextID, Boot: proc.BootID()}
 	for _, e := range s.entries() {
-		if e.run == nil || e.app.Inproc {
+		if !e.active() {
 			continue
 		}
-		st.Apps = append(st.Apps, savedApp{
-			ID: e.id, App: e.app.Name, Args: e.args, Process: e.run.ID(), Mark: e.mark, Token: e.token,
+		a := savedApp{
+			ID: e.id, App: e.app.Name, Args: e.args, Mark: e.mark, Token: e.token,
 			Started: e.started.UTC(), Restarts: e.restarts, Ready: e.state == Ready,
-		})
+		}
+		if e.run != nil && !e.app.Inproc {
+			a.Process = e.run.ID()
+		}
+		st.Apps = append(st.Apps, a)
 	}
-	err := writeAtomic(s.stateFile(), st)
+	err = errors.Join(err, writeAtomic(s.runFile(), st, false))
 	if err != nil && s.saveErr == nil {
 		s.log.Error("state not saved: after a restart ids may repeat and running apps are not found", "err", err)
 	}
 	s.saveErr = err
 }
 
-func writeAtomic(path string, v any) error {
+// saveEnd writes the last id exactly, after a clean end.
+func (s *Supervisor) saveEnd() {
+	if err := writeAtomic(s.idFile(), savedIDs{s.nextID}, true); err != nil {
+		s.log.Error("state not saved", "err", err)
+	}
+	os.Remove(s.runFile())
+}
+
+func writeAtomic(path string, v any, sync bool) error {
 	b, err := json.MarshalIndent(v, "", " ")
 	if err != nil {
 		return err
@@ -64,7 +93,10 @@ func writeAtomic(path string, v any) error {
 		return err
 	}
 	_, err = f.Write(append(b, '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
+	if sync && err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -74,47 +106,79 @@ func writeAtomic(path string, v any) error {
 	return err
 }
 
-// restore reads the state of the last run and adopts the apps that it has left running.
-func (s *Supervisor) restore() {
-	b, err := os.ReadFile(s.stateFile())
+// readJSON reads a file that writeAtomic wrote; one that is not there leaves v as it is.
+func readJSON(path string, v any) error {
+	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
-	}
-	var st saved
-	if err == nil {
-		err = json.Unmarshal(b, &st)
+		return nil
 	}
 	if err != nil {
-		// Ids must not repeat: go on far above any that can have been used.
-		s.nextID = uint64(s.c.now().Unix())
-		s.log.Error("state file is damaged: running apps of the last run are not found, ids go on at a high number",
-			"file", s.stateFile(), "kept_as", s.stateFile()+".bad", "err", err)
-		os.Rename(s.stateFile(), s.stateFile()+".bad")
-		return
+		return err
 	}
-	s.nextID = st.LastID
+	return json.Unmarshal(b, v)
+}
+
+// restore reads the state of the last run and adopts the apps that it has left running.
+func (s *Supervisor) restore() {
+	var ids savedIDs
+	if err := readJSON(s.idFile(), &ids); err != nil {
+		// Ids must not repeat: go on far above any that can have been used.
+		ids.LastID = uint64(s.c.now().Unix())
+		s.log.Error("state file is damaged: ids go on at a high number", "file", s.idFile(), "kept_as", s.idFile()+".bad", "err", err)
+		os.Rename(s.idFile(), s.idFile()+".bad")
+	}
+	s.nextID = ids.LastID
+	var st saved
+	if err := readJSON(s.runFile(), &st); err != nil {
+		s.log.Error("what ran before is not known", "file", s.runFile(), "err", err)
+	}
+	if st.Boot == "" || st.Boot != proc.BootID() {
+		st = saved{} // autostart says what runs after a boot
+	} else if ids.LastID <= st.LastID+reserveIDs {
+		s.nextID = st.LastID // killed: no need to skip what was only reserved
+	}
 	for _, a := range st.Apps {
 		s.nextID = max(s.nextID, a.ID)
-		if st.Boot != "" && st.Boot == proc.BootID() {
-			s.adopt(a)
+		e := s.restored(a)
+		if a.Process.PID > 0 {
+			s.adopt(e, a)
+		} else {
+			s.resume(e)
 		}
 	}
 	s.cleanPipes()
 }
 
-// adopt takes hold of one app of the last run. If its first process has ended meanwhile, what is left of the tree is
-// ended too.
-func (s *Supervisor) adopt(a savedApp) {
+// restored makes the entry of an app of the last run.
+func (s *Supervisor) restored(a savedApp) *entry {
 	app := s.file.Apps[a.App]
 	if app == nil { // not configured any more: it can still be watched and stopped
 		app = &config.App{Name: a.App, Daemon: true, Restart: config.Never}
 		app.StopTimeout, app.LogBytes = config.Duration(config.DefaultStop), config.DefaultLogBytes
 	}
-	e := &entry{
+	return &entry{
 		id: a.ID, app: app, args: a.Args, policy: newPolicy(app), ring: NewRing(app.LogBytes), tap: newTap(nil),
-		mark: a.Mark, token: a.Token, started: a.Started, restarts: a.Restarts, adopted: true,
+		mark: a.Mark, token: a.Token, started: a.Started, restarts: a.Restarts,
 		stop: make(chan time.Duration, 1), rest: make(chan struct{}),
 	}
+}
+
+// resume lets the policy decide about an app that ended with the last run.
+func (s *Supervisor) resume(e *entry) {
+	s.table[e.id] = e
+	// Killed in the middle of a start: the process may be there though its number was not written yet.
+	if c, _ := s.host.Adopt(proc.ID{}, e.mark); c != nil && e.mark != "" {
+		c.Kill()
+		c.Release()
+	}
+	close(e.rest)
+	s.afterEnd(e, proc.Exit{Unknown: true}, 0, "ended with viscript, which was killed")
+}
+
+// adopt takes hold of one app of the last run. If its first process has ended meanwhile, what is left of the tree is
+// ended too, and the policy decides.
+func (s *Supervisor) adopt(e *entry, a savedApp) {
+	e.adopted = true
 	child, err := s.host.Adopt(a.Process, a.Mark)
 	if child == nil {
 		s.log.Error("app of the last run not adopted", "id", a.ID, "app", a.App, "err", err)

@@ -91,11 +91,12 @@ type Supervisor struct {
 	ctx context.Context
 
 	// Only the loop touches what follows.
-	file    *config.File
-	table   map[uint64]*entry
-	nextID  uint64
-	closing bool
-	saveErr error // of the last save
+	file     *config.File
+	table    map[uint64]*entry
+	nextID   uint64
+	reserved uint64 // ids up to here are written off in the state directory
+	closing  bool
+	saveErr  error // of the last save
 
 	sock, signalSock, signalTCP net.Listener // open from listen on
 }
@@ -209,7 +210,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	cancel()
 	close(s.ended)
 	s.wg.Wait()
-	s.save()
+	s.saveEnd()
 	return nil
 }
 

@@ -86,7 +86,7 @@ func (s *session) attached(ctx context.Context, id uint64) error {
 
 func (s *session) endOf(errs io.Writer, it *supervisor.Item) error {
 	reason := ""
-	if it.ExitReason != nil {
+	if it.ExitReason != nil && *it.ExitReason != string(it.State) {
 		reason = ": " + *it.ExitReason
 	}
 	fmt.Fprintf(errs, "viscript: %s#%d %s%s\n", it.Name, it.ID, it.State, reason)
@@ -133,7 +133,7 @@ func (s *session) terminal(ctx context.Context, ref string, conn *signal.Conn) (
 		restore = func() { term.Restore(fd, old) }
 	}
 	t := term.NewTerminal(k, "")
-	if w, h, err := term.GetSize(fd); err == nil {
+	if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 {
 		t.SetSize(w, h)
 	}
 	return t, restore, nil

@@ -257,11 +257,11 @@ func (s *session) connect(ctx context.Context) (*signal.Conn, error) {
 	})
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, signal.Errorf(signal.ErrNotRunning, "viscript is not running (nobody answers at %s); start it with: viscript run --headless", path)
+		return nil, signal.Errorf(signal.ErrNotRunning, "not running: nobody answers at %s; start it with: viscript run --headless", path)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, signal.Errorf(signal.ErrRefused, "%s belongs to another user; run this as the user that runs viscript", path)
 	case err != nil:
-		return nil, signal.Errorf(signal.ErrNotRunning, "viscript: %v", err)
+		return nil, signal.Errorf(signal.ErrNotRunning, "%v", err)
 	}
 	s.conn, s.notes = c, notes
 	return c, nil

@@ -24,14 +24,14 @@ func (s *session) shell(ctx context.Context) int {
 	if s.c.Stdin == nil {
 		return s.report(usageError{"no input to read commands from"})
 	}
+	if _, err := s.connect(ctx); err != nil { // said at once, not after the first command
+		return s.report(err)
+	}
 	in := newInput(s.c.Stdin)
 	if in.tty == nil {
 		return s.script(ctx)
 	}
 	s.input = in
-	if _, err := s.connect(ctx); err != nil { // said before the prompt, not after the first command
-		return s.report(err)
-	}
 	return s.interactive(ctx)
 }
 
@@ -89,7 +89,7 @@ func (s *session) interactive(ctx context.Context) int {
 	s.out, s.errs = t, t
 	status := 0
 	for ctx.Err() == nil {
-		if w, h, err := term.GetSize(fd); err == nil {
+		if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 {
 			t.SetSize(w, h)
 		}
 		line, err := t.ReadLine()
@@ -122,9 +122,10 @@ type promptInput struct {
 // Read makes Ctrl-C give up the line instead of the shell.
 func (p *promptInput) Read(b []byte) (int, error) {
 	n, err := p.in.read(p.ctx, b)
-	if n == 1 && b[0] == ctrlC {
-		b[0] = 0x15 // Ctrl-U: empties the line before the cursor
-		p.in.rest = append([]byte{0x0b}, p.in.rest...)
+	for i := range n {
+		if b[i] == ctrlC {
+			b[i] = ctrlU
+		}
 	}
 	return n, err
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -139,7 +140,11 @@ func ps(ctx context.Context, s *session, f *flags) error {
 			row[5] = uptime(time.Since(*it.Started))
 		}
 		if *full {
-			row = append(row, quoteAll(it.Args), opt(it.ExitReason, func(v string) string { return v }), it.Status)
+			reason := ""
+			if it.ExitReason != nil {
+				reason = *it.ExitReason
+			}
+			row = append(row, quoteAll(it.Args), reason, it.Status)
 		}
 		t.row(row...)
 	}
@@ -217,7 +222,9 @@ func (s *session) printResources(r supervisor.Resources) {
 	t.row("net sent", opt(r.NetTx, size))
 	t.row("source", r.Source)
 	var app map[string]any
-	if json.Unmarshal(r.App, &app) == nil {
+	d := json.NewDecoder(bytes.NewReader(r.App))
+	d.UseNumber()
+	if d.Decode(&app) == nil {
 		for _, k := range sortedKeys(app) {
 			t.row("app "+k, app[k])
 		}

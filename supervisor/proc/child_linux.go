@@ -70,7 +70,7 @@ func (h *Host) Start(s Spec) (*Child, error) {
 }
 
 // Adopt takes hold of a process that an earlier run started. It returns ErrGone when that one has ended; the Child is
-// valid all the same, for whatever is left of its tree.
+// valid all the same, for whatever is left of its tree: with a zero ID, what bears the mark.
 func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 	c := &Child{host: h, id: id, mark: mark, seen: map[int]uint64{}}
 	if h.base != "" {
@@ -82,6 +82,10 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 	h.mu.Lock()
 	h.trees[c] = struct{}{}
 	h.mu.Unlock()
+	if id.PID <= 0 {
+		c.left = true
+		return c, ErrGone
+	}
 	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.EINVAL) {
 		fd, err = unix.PidfdOpen(id.PID, 0)
