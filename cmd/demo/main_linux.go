@@ -63,18 +63,26 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		err = d.prove(ctx)
 	}
 	d.summary()
-	if err != nil && ctx.Err() == nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
+	if ctx.Err() == nil && d.complain(err) {
 		d.logs()
 	}
 	if ctx.Err() != nil {
 		return 1
 	}
 	if !*check && err == nil {
-		d.shell(ctx)
+		err = d.shell(ctx)
+		d.complain(err)
 	}
 	if err != nil || d.failed() {
 		return 1
 	}
 	return 0
+}
+
+// complain prints err, if it is one.
+func (d *demo) complain(err error) bool {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+	}
+	return err != nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -16,10 +15,13 @@ import (
 // The picture of the demo's internet. The client and the exit share no network, and no box but the two relays has a leg
 // in both: whatever gets across went through the mesh.
 const picture = `
-   client ── home router ──┐                            ┌── exit ── web server
-   192.168.7.2    (NAT)    │        ┌─ relay1 ─┐        │  198.51.100.20
-                        203.0.113.0/24         198.51.100.0/24
-               manager ────┘        └─ relay2 ─┘        (10.50.0.2 is the web server)
+                            203.0.113.0/24       198.51.100.0/24
+
+   client --- home router ----+---- relay1 ----+---- exit --- web server
+   192.168.7.2      (NAT)     |                |              10.50.0.2
+                              +---- relay2 ----+
+                              |
+                              +---- manager
 `
 
 const (
@@ -252,12 +254,4 @@ func (d *demo) logs() {
 			fmt.Fprintf(d.out, "--- client %s\n%s%v\n", app, out, err)
 		}
 	}
-}
-
-// shell hands the terminal to viscript on the client until the user leaves it.
-func (d *demo) shell(ctx context.Context) {
-	fmt.Fprint(d.out, "\nThis is the viscript shell of the client; everything above still runs. Try: ps, ru 1, help vpn.\nexit or Ctrl-C ends it all.\n\n")
-	c := d.box["client"].Interactive(ctx, filepath.Join(d.box["client"].Dir, "bin", "viscript"))
-	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	_ = c.Run() // its status is the user's affair
 }
