@@ -99,7 +99,12 @@ func (a *App) Run(ctx context.Context) (err error) {
 	start(a.followNode)
 	start(a.report)
 	if a.c.Server != nil {
-		start(a.serve)
+		// Before the client role, which leaves alone what the server role has.
+		serve, err := a.openServer()
+		if err != nil {
+			return err
+		}
+		start(serve.run)
 	}
 	if a.c.Client != nil {
 		start(a.use)

@@ -203,8 +203,11 @@ func (c *client) change(server key.Public, ans Answer) error {
 			return fmt.Errorf("%w: %w", errBox, err)
 		}
 	}
-	if err := a.net.Address(groupClient, host(ans.IPv4)); err != nil {
-		return fmt.Errorf("%w: %w", errBox, err)
+	// Addresses come from keys, so a box that is a server, too, mostly has the same one already.
+	if a.status.Server == nil || a.status.Server.IPv4 != ans.IPv4 {
+		if err := a.net.Address(groupClient, host(ans.IPv4)); err != nil {
+			return fmt.Errorf("%w: %w", errBox, err)
+		}
 	}
 	if err := a.net.Route(groupClient, netcfg.Route{Prefix: host(ans.Gateway), Source: ans.IPv4}); err != nil {
 		return fmt.Errorf("%w: %w", errBox, err)

@@ -86,7 +86,6 @@ type fakeNode struct {
 	mu     sync.Mutex
 	device tun.Device
 	policy app.Policy
-	status any
 	answer chan []byte // of a dial
 	in     chan vpn.Incoming
 	stream *fakeStream

@@ -71,15 +71,21 @@ func (s *ServerConfig) refused() []netip.Prefix {
 	return append(special(), private()...)
 }
 
-// serve plays the server role.
-func (a *App) serve(ctx context.Context) error {
+// openServer prepares the box for the server role.
+func (a *App) openServer() (*server, error) {
 	s := &server{a: a, c: a.c.Server, clients: map[key.Public]*member{}}
 	if err := s.open(); err != nil {
-		return err
+		return nil, err
 	}
 	if len(s.c.Allow) == 0 {
-		a.log.Warn("nobody may use this server: allow clients with --allow KEY, or every member with --allow '*'")
+		a.log.Warn("nobody may use this server: no key is allowed")
 	}
+	return s, nil
+}
+
+// run plays the server role.
+func (s *server) run(ctx context.Context) error {
+	a := s.a
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { a.keepOpen(ctx) })
