@@ -47,7 +47,10 @@ func (s *Links) initiate(now time.Duration, l *Link) {
 		s.cfg.Log.Warn("handshake not begun", "peer", l.peer.Short(), "err", err)
 		return
 	}
-	l.hs = hs
+	l.hs, l.dialled = hs, ep
+	if l.persistent {
+		s.diagnose(now, l, ep)
+	}
 	s.host.Transmit(ep, l.jar.Init(now, l.label, noise))
 	pause := s.timers.RetryMin
 	for range min(l.hsTries, 16) {
@@ -55,6 +58,33 @@ func (s *Links) initiate(now time.Duration, l *Link) {
 	}
 	l.hsTries++
 	l.hsAt = now + pause + time.Duration(s.cfg.Rand.Int64N(int64(pause)/4+1))
+}
+
+// Handshakes unanswered until we ask who is there, and until we say that nobody is.
+const (
+	askAfter  = 4
+	tellAfter = 7
+)
+
+// diagnose finds out why a peer does not answer: an open node there tells its key.
+func (s *Links) diagnose(now time.Duration, l *Link, ep forward.Endpoint) {
+	switch {
+	case l.hsTries == askAfter && s.asking[ep] == nil && len(s.asking) < MaxLinks:
+		q := &whoQuestion{at: now, suspect: l}
+		s.fillRandom(q.random[:])
+		s.asking[ep] = q
+		s.ask(now, ep, q)
+	case l.hsTries == tellAfter && l.trouble == "":
+		l.trouble = "no answer"
+		s.cfg.Log.Warn("no answer from peer", "peer", l.peer, "addr", ep.Addr,
+			"remedy", "is the address right, the port open, and are we allowed there (--open or --allow KEY)?")
+	}
+}
+
+func (s *Links) fillRandom(b []byte) {
+	for i := range b {
+		b[i] = byte(s.cfg.Rand.Uint32())
+	}
 }
 
 // nextEndpoint returns the address for the next INIT: where the link last was first, then each known address in turn.
@@ -209,6 +239,7 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	l.mtu.begin(now, min(int(keys.Theirs.MTU), s.cfg.MTU))
 	l.state = Up
 	l.addAddr(l.endpoint)
+	l.trouble = ""
 	s.host.Changed(now, l)
 	if was != Up || again {
 		l.upSince = now
@@ -243,6 +274,7 @@ type whoQuestion struct {
 	tries      int
 	persistent bool
 	learnt     func(now time.Duration, peer key.Public)
+	suspect    *Link // asked because this link's handshakes go unanswered
 }
 
 // DialAddr wants a link with whoever is at ep: it asks for the key first (only nodes run open answer), then dials.
@@ -252,9 +284,7 @@ func (s *Links) DialAddr(now time.Duration, ep forward.Endpoint, persistent bool
 		return
 	}
 	q := &whoQuestion{persistent: persistent, learnt: learnt, at: now}
-	for i := range q.random {
-		q.random[i] = byte(s.cfg.Rand.Uint32())
-	}
+	s.fillRandom(q.random[:])
 	s.asking[ep] = q
 	s.ask(now, ep, q)
 }
@@ -286,12 +316,30 @@ func (s *Links) receiveIsMe(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	delete(s.asking, from)
+	if l := q.suspect; l != nil {
+		s.found(l, from, f.Key)
+		return
+	}
 	if q.learnt != nil {
 		q.learnt(now, f.Key)
 	}
 	if _, err := s.Dial(now, f.Key, []forward.Endpoint{from}, q.persistent); err != nil {
 		s.cfg.Log.Warn("link refused", "peer", f.Key.Short(), "err", err)
 	}
+}
+
+// found notes whose key answers where a peer does not.
+func (s *Links) found(l *Link, at forward.Endpoint, k key.Public) {
+	if l.state == Up {
+		return
+	}
+	if k == l.peer {
+		l.trouble = "it is there but does not answer: does it admit our key?"
+		s.cfg.Log.Warn("peer does not admit us", "peer", l.peer, "addr", at.Addr, "remedy", "allow our key there: --allow "+s.cfg.Identity.Public().String())
+		return
+	}
+	l.trouble = "another key answers there: " + k.String()
+	s.cfg.Log.Warn("peer has another key", "peer", l.peer, "addr", at.Addr, "found", k, "remedy", "correct --peer KEY@ADDR, or whoever answers is not who you mean")
 }
 
 // Unplaced answers a frame whose label or tag could not be placed with a HINT: the neighbour that really sent it finds

@@ -185,6 +185,9 @@ type Link struct {
 	boot       uint64
 	upSince    time.Duration
 
+	dialled forward.Endpoint // where the last INIT went
+	trouble string           // why the link is not up, for people
+
 	hs      *session.Handshake
 	hsTries int
 	hsAt    time.Duration // when to send the next INIT; 0: none pending
@@ -212,6 +215,12 @@ func (l *Link) Peer() key.Public { return l.peer }
 
 // State returns where the link stands.
 func (l *Link) State() State { return l.state }
+
+// Dialled returns where the last handshake was tried, and Trouble why it did not work, as far as that is known.
+func (l *Link) Dialled() forward.Endpoint { return l.dialled }
+
+// Trouble returns why the link is not up, in words; empty while nothing is known against it.
+func (l *Link) Trouble() string { return l.trouble }
 
 // Endpoint returns where frames to the neighbour go.
 func (l *Link) Endpoint() forward.Endpoint { return l.endpoint }

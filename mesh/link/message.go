@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"time"
 
 	"skywire/mesh/forward"
@@ -44,6 +45,7 @@ func (s *Links) seal(now time.Duration, l *Link, to forward.Endpoint) error {
 	}
 	h := wire.Header{Type: wire.TypeLink, Key: keys.SendID, Label: l.theirLabel, Counter: l.counter}
 	l.counter++
+	l.ring.Sent(now, 1)
 	b := h.Append(s.buf[:0])
 	session.LinkNonce(&s.nonce, h.Counter)
 	b = keys.Send.Seal(b, &s.nonce, s.plain, b[:wire.AADLen])
@@ -241,7 +243,9 @@ func (s *Links) receiveRekey2(now time.Duration, l *Link, b []byte) {
 		return
 	}
 	keys, err := l.rekey.Finish(f.Noise[:])
-	l.rekey = nil
+	if err == nil || errors.Is(err, session.ErrSpent) {
+		l.rekey = nil // a stale answer to an attempt before must not end this one
+	}
 	if err != nil || keys.Peer != l.peer {
 		s.drops.Handshake++
 		return

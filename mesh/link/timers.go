@@ -18,7 +18,7 @@ func (s *Links) Tick(now time.Duration) time.Duration {
 	}
 	for ep, q := range s.asking {
 		if now >= q.at {
-			if q.tries > 8 && !q.persistent {
+			if q.tries > 8 && !q.persistent || q.suspect != nil && q.suspect.state == Up {
 				delete(s.asking, ep)
 				continue
 			}
@@ -182,9 +182,7 @@ func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint) {
 	}
 	if m.to != to {
 		*m = mover{to: to}
-		for i := range m.nonce {
-			m.nonce[i] = byte(s.cfg.Rand.Uint32())
-		}
+		s.fillRandom(m.nonce[:])
 	}
 	m.tries++
 	m.at = now + s.timers.RetryMin

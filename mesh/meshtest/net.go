@@ -306,6 +306,8 @@ func (o *outside) Transmit(to forward.Endpoint, b []byte) {
 
 func (o *outside) Pinned(forward.Endpoint, key.Public) {}
 
+func (o *outside) PeerRestarted(key.Public) {}
+
 func (o *outside) RecordsChanged() {}
 
 type output Node

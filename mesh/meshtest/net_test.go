@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/node"
 )
@@ -65,8 +66,8 @@ func packet(from, to *Node, number uint32) []byte {
 	p[0] = 6 << 4
 	binary.BigEndian.PutUint16(p[4:], 100)
 	p[6], p[7] = 253, 64 // RFC 3692 experiments
-	copy(p[8:], from.Core.Address().AsSlice())
-	copy(p[24:], to.Core.Address().AsSlice())
+	copy(p[8:], key.Open().Address(from.Key).AsSlice())
+	copy(p[24:], key.Open().Address(to.Key).AsSlice())
 	binary.BigEndian.PutUint32(p[40:], number)
 	return p
 }
@@ -223,5 +224,34 @@ func TestRelayRestart(t *testing.T) {
 	again := r.Core.Rules(n.Now())
 	if len(again) == 0 || again[0].ID != ids[0].ID {
 		t.Errorf("the old path is gone: %d rules", len(again))
+	}
+}
+
+// TestEndRestart kills the far end of a flow and wants the flow back soon after it returns, though it forgot the session.
+func TestEndRestart(t *testing.T) {
+	t.Parallel()
+	n := New(6, testLog())
+	a, r, b := n.Add("a", Options{}), n.Add("r", Options{}), n.Add("b", Options{})
+	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
+	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
+	a.Dial(r)
+	b.Dial(r)
+	n.Run(2 * time.Second)
+	f := startFlow(n, a, b, 10*time.Millisecond)
+	back := startFlow(n, b, a, 10*time.Millisecond)
+	n.Run(5 * time.Second)
+	for round, down := range []time.Duration{200 * time.Millisecond, 3 * time.Second, 20 * time.Second} {
+		b.Stop()
+		n.Run(down)
+		b.Start()
+		b.Dial(r)
+		at := n.Now()
+		f.last, back.last = 0, 0
+		ok := n.RunUntil(20*time.Second, func() bool { return f.last != 0 && back.last != 0 })
+		t.Logf("round %d: both flows back %v after the node", round, n.Now()-at)
+		if !ok || n.Now()-at > 2*time.Second {
+			t.Errorf("round %d: flows back after %v, want within 2 s", round, n.Now()-at)
+		}
+		n.Run(2 * time.Second)
 	}
 }

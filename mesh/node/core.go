@@ -64,6 +64,8 @@ type Outside interface {
 	Transmit(to forward.Endpoint, b []byte)
 	// Pinned is told the key learnt of an address that was given without one.
 	Pinned(addr forward.Endpoint, peer key.Public)
+	// PeerRestarted is called when a session's peer turns out to have restarted: what it knew of us is gone.
+	PeerRestarted(peer key.Public)
 	// RecordsChanged is called when a record came or went, or the own one was signed anew.
 	RecordsChanged()
 }
@@ -127,7 +129,7 @@ type Core struct {
 	nextExpire  time.Duration
 	nextSession time.Duration
 	drops       coreDrops
-	proposals   map[key.Public][][]key.Public
+	proposals   map[key.Public]proposal
 	echoes      map[uint64]echo
 	echoID      uint64
 }
@@ -160,7 +162,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 		sessions: map[key.Public]*peerSession{}, byAddr: map[netip.Addr]key.Public{},
 		byPath: map[*forward.Path]*path{}, paths: map[wire.PathID]*path{}, relays: map[wire.PathID]*relay{},
 		sources: map[key.Public]*setupNumbers{}, number: c.Sequence,
-		proposals: map[key.Public][][]key.Public{}, echoes: map[uint64]echo{},
+		proposals: map[key.Public]proposal{}, echoes: map[uint64]echo{},
 	}
 	n.addr = c.Network.Address(n.self)
 	for _, k := range c.Allow {

@@ -8,6 +8,7 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
+	"skywire/mesh/route"
 	"skywire/mesh/store"
 	"skywire/mesh/wire"
 )
@@ -33,7 +34,7 @@ func (n *Node) restore() error {
 	now := link.Now()
 	if raws, err := n.store.Records(); err == nil {
 		for _, raw := range raws {
-			n.core.PutRecord(now, raw, n.identity.Public())
+			n.core.PutRecordAged(now, raw, n.identity.Public(), route.StoredAge(raw, time.Now(), 0))
 		}
 	}
 	if all, err := n.store.Replays(); err == nil {

@@ -104,12 +104,12 @@ func (r *reported) Propose(p report.Proposal) {
 	for _, q := range p.Paths {
 		paths = append(paths, q.Hops)
 	}
-	r.do(func(now time.Duration) { r.core.Propose(now, p.To, paths) })
+	r.do(func(now time.Duration) { r.core.Propose(now, p.To, paths, time.Duration(p.LifeS)*time.Second) })
 }
 
 // Propose implements api.Node.
 func (n *Node) Propose(ctx context.Context, p api.Proposal) error {
-	return n.do(ctx, func(now time.Duration) { n.core.Propose(now, p.To, p.Paths) })
+	return n.do(ctx, func(now time.Duration) { n.core.Propose(now, p.To, p.Paths, maxProposal) })
 }
 
 // PutRecord implements api.Node.

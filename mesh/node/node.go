@@ -209,6 +209,9 @@ func (n *Node) Pinned(addr forward.Endpoint, peer key.Public) {
 	}
 }
 
+// PeerRestarted implements Outside: streams of before are dead, and waiting for them to find out takes half a minute.
+func (n *Node) PeerRestarted(peer key.Public) { n.streams.Forget(peer) }
+
 // RecordsChanged implements Outside.
 func (n *Node) RecordsChanged() {
 	select {

@@ -215,16 +215,23 @@ func (n *Core) refused(now time.Duration, p *path, f wire.Refuse) {
 		if f.Hint > n.number && f.Hint-n.number <= 1<<32 {
 			n.number = f.Hint
 		}
-		n.dropPath(now, p, "")
-		p.sess.planAt = now
+		n.again(now, p)
 		return
 	case wire.ReasonEnd:
-		p.sess.renew = true
-		n.dropPath(now, p, "")
-		p.sess.planAt = now
-		return
+		if p.hs == nil { // our proof meant nothing to it: it restarted
+			p.sess.renew = true
+			n.again(now, p)
+			return
+		}
 	}
 	n.pathLost(now, p, "refused: "+reasonName(f.Reason))
+}
+
+// again drops a path whose setup failed for a reason that the next one heals, and makes the next one.
+func (n *Core) again(now time.Duration, p *path) {
+	n.dropPath(now, p, "")
+	p.sess.planAt = now
+	n.plan(now, p.sess)
 }
 
 // endSetup takes a path of which we are the destination.
@@ -527,12 +534,12 @@ func (n *Core) tickPath(now time.Duration, p *path) {
 	}
 	p.look(now)
 	n.report(now, p)
-	if p.source {
-		n.tickSource(now, p)
+	if !p.source && now-p.lastFrame() > pathIdle+pathIdle/4 {
+		n.dropPath(now, p, "")
 		return
 	}
-	if now-p.lastFrame() > pathIdle+pathIdle/4 {
-		n.dropPath(now, p, "")
+	if p.source || p.sess.active == p && (now-p.dataAt < busyFor || p.probe.sent != 0) || p.state == pathSuspected {
+		n.tickProbe(now, p)
 	}
 }
 
@@ -570,9 +577,10 @@ func (n *Core) report(now time.Duration, p *path) {
 	n.control(now, p, f)
 }
 
-// tickSource watches a path of our own. Detection rides on data: while data flows something must come back (data or
-// REPORTs); if nothing does, a sealed probe is sent, and two unanswered make the path suspect.
-func (n *Core) tickSource(now time.Duration, p *path) {
+// tickProbe watches a path: its source always, the other end while it sends on it. Detection rides on data: while data
+// flows something must come back (data or REPORTs); if nothing does, a sealed probe is sent, and two unanswered make the
+// path suspect.
+func (n *Core) tickProbe(now time.Duration, p *path) {
 	r := &p.probe
 	wait := max(probeRetry, 2*r.srtt)
 	if p.state == pathSuspected || p.state == pathProving {

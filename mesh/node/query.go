@@ -83,8 +83,12 @@ func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
 		c := n.core
 		for _, l := range c.linkList() {
 			st := c.neighbour(l).plane.Stats()
+			at := l.Endpoint()
+			if l.State() != link.Up {
+				at = l.Dialled()
+			}
 			all = append(all, api.Peer{
-				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: endpointText(l.Endpoint()), Carrier: "udp", State: l.State().String(),
+				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: endpointText(at), Reason: l.Trouble(), Carrier: "udp", State: l.State().String(),
 				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
 			})
 		}

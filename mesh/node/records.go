@@ -260,18 +260,27 @@ func (n *Core) receiveDigest(now time.Duration, b *neighbour, body []byte) {
 	}
 }
 
+// maxProposal bounds how long a manager's proposal is a candidate.
+const maxProposal = time.Hour
+
+// proposal is what a manager holds to be good paths to a node.
+type proposal struct {
+	paths [][]key.Public
+	until time.Duration
+}
+
 // Propose takes paths from a manager: they become candidates, no more.
-func (n *Core) Propose(now time.Duration, to key.Public, paths [][]key.Public) {
+func (n *Core) Propose(now time.Duration, to key.Public, paths [][]key.Public, life time.Duration) {
 	var good [][]key.Public
 	for _, hops := range paths {
 		if len(hops) >= 2 && len(hops) <= wire.MaxHops && hops[0] == n.self && hops[len(hops)-1] == to && len(good) < 4 {
 			good = append(good, hops)
 		}
 	}
-	if len(n.proposals) >= maxSessions && n.proposals[to] == nil {
+	if len(n.proposals) >= maxSessions && n.proposals[to].paths == nil {
 		return
 	}
-	n.proposals[to] = good
+	n.proposals[to] = proposal{paths: good, until: now + min(life, maxProposal)}
 	if s := n.sessions[to]; s != nil {
 		s.planAt = min(s.planAt, now)
 		n.nextSession = min(n.nextSession, now)

@@ -3,6 +3,7 @@ package node
 import (
 	"bytes"
 	"cmp"
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -30,7 +31,8 @@ type peerSession struct {
 	useSent  uint32
 	numbers  uint32 // path numbers given out by us
 
-	renew  bool // the peer lost the session: the next setup carries a handshake
+	sealed uint64 // frames under the present key, as last told to the ring
+	renew  bool   // the peer lost the session: the next setup carries a handshake
 	rekey  *session.Handshake
 	rekeyN int
 	rekeyT time.Duration
@@ -124,7 +126,8 @@ func (n *Core) installKeys(now time.Duration, s *peerSession, k *session.Keys) {
 				n.dropPath(now, p, "")
 			}
 		}
-		s.used, s.useHeard = nil, 0
+		s.used, s.useHeard, s.rekey = nil, 0, nil
+		n.out.PeerRestarted(s.peer)
 	}
 	s.boot = k.Theirs.Boot
 	s.ring.Install(now, k)
@@ -393,7 +396,10 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 			}
 		}
 	}
-	for _, hops := range n.proposals[s.peer] {
+	for _, hops := range n.proposals[s.peer].paths {
+		if now >= n.proposals[s.peer].until {
+			break
+		}
 		if p, ok := g.Measure(hops); ok && !bad(hops) && !hasHops(found, hops) {
 			found = append(found, p)
 		}
@@ -462,6 +468,12 @@ func (n *Core) tickSession(now time.Duration, s *peerSession) {
 		n.applyKeys(now, s)
 	}
 	n.keysOpened(now, s)
+	if sealed := s.plane.Sealed(); sealed > s.sealed {
+		s.ring.Sent(now, sealed-s.sealed)
+		s.sealed = sealed
+	} else {
+		s.sealed = sealed // a new key counts from 0
+	}
 	for _, p := range slices.Clone(s.paths) {
 		if n.paths[p.id] == p {
 			n.tickPath(now, p)
@@ -521,7 +533,9 @@ func (n *Core) receiveRekey(now time.Duration, p *path, body []byte) error {
 			return err
 		}
 		keys, err := s.rekey.Finish(f.Noise[:])
-		s.rekey = nil
+		if err == nil || errors.Is(err, session.ErrSpent) {
+			s.rekey = nil // a stale answer to an attempt before must not end this one
+		}
 		if err != nil || keys.Peer != s.peer {
 			n.drops.badSignatures++
 			return nil

@@ -89,6 +89,7 @@ type Peer struct {
 	Endpoint  string     `json:"endpoint"` // ADDR, as in CLI.md
 	Carrier   string     `json:"carrier"`
 	State     string     `json:"state"`
+	Reason    string     `json:"reason,omitempty"` // why it is not up, where known
 	RTT       float64    `json:"rtt_ms"`
 	Loss      float64    `json:"loss"`
 	MTU       int        `json:"mtu"`
