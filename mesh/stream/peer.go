@@ -98,7 +98,11 @@ func (e *Endpoint) adopt(p *peer, qc *quic.Conn, dialled bool) (*connection, err
 		c.close(closeDone, "node ends")
 		return nil, ErrClosed
 	}
-	e.log.Debug("connection up", "peer", p.key.Short(), "dialled", dialled)
+	if dialled {
+		e.log.Debug("connection dialled", "peer", p.key.Short())
+	} else {
+		e.log.Debug("connection accepted", "peer", p.key.Short())
+	}
 	return c, nil
 }
 
