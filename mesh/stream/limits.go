@@ -47,8 +47,6 @@ const (
 	// answerTimeout bounds the wait for the answer to a dial whose context has no deadline; a service may have to
 	// dial itself first.
 	answerTimeout = 60 * time.Second
-	// drain is how long Run waits at its end for handlers whose streams it has just cut.
-	drain = 5 * time.Second
 )
 
 const (
