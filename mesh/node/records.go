@@ -17,7 +17,7 @@ const (
 	recordRetry  = 200 * time.Millisecond // doubling, recordTries times
 	recordTries  = 5
 	digestEvery  = time.Minute // of the comparison that repairs what flooding lost
-	recordLook   = 500 * time.Millisecond
+	recordLook   = 200 * time.Millisecond
 	expireRecord = 15 * time.Second
 )
 

@@ -18,18 +18,19 @@ const (
 	DefaultMaxRecords = 4096
 	DefaultMaxBytes   = 8 << 20
 
-	originRate, originBurst = 1.0, 5             // accepted updates a second from one origin
-	verifyRate, verifyBurst = 50.0, 256          // signatures checked a second for one neighbour
-	newRate, newBurst       = 100.0 / 3600, 1024 // unknown origins learnt from one neighbour
-	maxSources              = 1024               // neighbours with a quota of their own
-	graves                  = 2                  // dropped records are remembered for so many lives
-	overheadBytes           = 256                // of a record in memory, beside its bytes, twice
-	signGap                 = time.Second        // between two own records
-	minorGap                = 5 * time.Minute    // the same if only measures drifted
-	twinGap                 = time.Minute        // the same while another box runs our key
-	settle                  = time.Minute        // after our first record, for what we said in earlier boots
-	overtakes               = 3                  // by one foreign boot within settle: it is alive
-	twinMemory              = 10 * time.Minute   // without being overtaken: the other box is gone
+	originRate, originBurst = 1.0, 5                 // accepted updates a second from one origin
+	verifyRate, verifyBurst = 50.0, 256              // signatures checked a second for one neighbour
+	newRate, newBurst       = 100.0 / 3600, 1024     // unknown origins learnt from one neighbour
+	maxSources              = 1024                   // neighbours with a quota of their own
+	graves                  = 2                      // dropped records are remembered for so many lives
+	overheadBytes           = 256                    // of a record in memory, beside its bytes, twice
+	signGap                 = 200 * time.Millisecond // between two own records, and
+	signBurst               = 3                      // so many before originRate holds: links come up together
+	minorGap                = 5 * time.Minute        // the same if only measures drifted
+	twinGap                 = time.Minute            // the same while another box runs our key
+	settle                  = time.Minute            // after our first record, for what we said in earlier boots
+	overtakes               = 3                      // by one foreign boot within settle: it is alive
+	twinMemory              = 10 * time.Minute       // without being overtaken: the other box is gone
 )
 
 // DBConfig says for whom a DB is kept. The zero values of the bounds mean their defaults.

@@ -286,8 +286,11 @@ func TestOriginate(t *testing.T) {
 	}{
 		{time.Minute, func() {}, false, "nothing changed"},
 		{time.Minute, func() { r.Name = "y" }, true, "a name"},
-		{time.Minute + 500*time.Millisecond, func() { r.Name = "z" }, false, "too soon"},
-		{time.Minute + time.Second, func() {}, true, "a second later"},
+		{time.Minute + 100*time.Millisecond, func() { r.Name = "z" }, false, "too soon"},
+		{time.Minute + 200*time.Millisecond, func() {}, true, "second of a burst"},
+		{time.Minute + 400*time.Millisecond, func() { r.Name = "u" }, true, "third of a burst"},
+		{time.Minute + 600*time.Millisecond, func() { r.Name = "v" }, false, "burst used up"},
+		{time.Minute + time.Second, func() {}, true, "a second after the first"},
 		{2 * time.Minute, func() { r.Links[0].RTT = 11 * time.Millisecond }, false, "a little drift"},
 		{7 * time.Minute, func() {}, true, "a little drift, five minutes later"},
 		{8 * time.Minute, func() { r.Links[0].RTT = 20 * time.Millisecond }, true, "a big drift"},

@@ -14,6 +14,7 @@ type own struct {
 	floor      uint64 // highest number heard or used
 	first      time.Duration
 	last       time.Duration
+	signs      bucket
 	signed     bool
 	superseded bool // heard our key with a number not below ours
 	boots      map[uint64]int
@@ -48,6 +49,7 @@ func (d *DB) Originate(now time.Duration, r *Record, p *key.Private) (e *Entry, 
 		d.own.first, d.own.signed = now, true
 	}
 	d.own.last, d.own.superseded = now, false
+	d.own.signs.take(now, originRate, signBurst)
 	return e, true
 }
 
@@ -59,7 +61,7 @@ func (d *DB) originateDue(now time.Duration, held *Entry, r *Record) bool {
 		return true
 	}
 	since := now - d.own.last
-	if now < d.own.twinUntil && since < twinGap || since < signGap {
+	if now < d.own.twinUntil && since < twinGap || since < signGap || d.own.signs.left(now, originRate, signBurst) < 1 {
 		return false
 	}
 	if d.own.superseded || since >= d.c.Resign {
