@@ -10,6 +10,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"skywire/mesh/app"
@@ -146,6 +147,11 @@ func (a *App) makeDevice(self app.Info) (*os.File, error) {
 		return nil, err
 	}
 	f, name, err := tun.Create(tun.Config{Name: a.c.Device, Plain: a.c.Plain})
+	if errors.Is(err, syscall.EINVAL) && !a.c.Plain {
+		a.log.Warn("device without offloads: this kernel refuses virtio headers", "err", err)
+		a.c.Plain = true
+		f, name, err = tun.Create(tun.Config{Name: a.c.Device, Plain: true})
+	}
 	if err != nil {
 		return nil, err
 	}
