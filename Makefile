@@ -97,8 +97,8 @@ fuzz:
 
 demo: build
 	@$(GO) build -o $(OUT)/demo ./cmd/demo
-	@if [ "$$(id -u)" != 0 ] && command -v sudo >/dev/null && sudo -n true 2>/dev/null; then s=sudo; fi; \
-	$$s $(OUT)/demo -binary $(OUT)/skywire $(if $(filter check,$(DEMO)),-check)
+	@s=; if [ "$$(id -u)" != 0 ] && command -v sudo >/dev/null && sudo -v; then s=sudo; fi; \
+	$$s .ci/tools demo && $$s $(OUT)/demo -binary $(OUT)/skywire $(if $(filter check,$(DEMO)),-check)
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -193,53 +194,33 @@ func (d *demo) fromExit(out string, err error) (string, error) {
 
 // proveCapture fetches the page while both relays' wires are recorded.
 func (d *demo) proveCapture(ctx context.Context) (string, error) {
-	var tapes []*lab.Process
-	var files []string
-	for _, r := range []string{"relay1", "relay2"} {
-		file := filepath.Join(d.box[r].Dir, "wire.pcap")
-		p, err := d.box[r].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "--immediate-mode", "-w", file)
+	tapes := map[string]*lab.Recording{}
+	for _, relay := range []string{"relay1", "relay2"} {
+		r, err := d.box[relay].Record()
 		if err != nil {
 			return "", err
 		}
-		tapes, files = append(tapes, p), append(files, file)
+		tapes[relay] = r
 	}
-	err := lab.Wait(ctx, readyLimit, "tcpdump", func(context.Context) error {
-		for _, p := range tapes {
-			if !strings.Contains(p.Output(), "listening on") {
-				return errors.New(p.Output())
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	if _, err := d.proveExit(ctx); err != nil {
-		return "", err
-	}
-	if _, err := d.proveSocks(ctx); err != nil {
-		return "", err
+	_, err := d.proveExit(ctx)
+	if err == nil {
+		_, err = d.proveSocks(ctx)
 	}
 	total := 0
-	for i, p := range tapes {
-		if err := p.Stop(5 * time.Second); err != nil {
-			return "", err
-		}
-		b, err := os.ReadFile(files[i])
-		if err != nil {
-			return "", err
-		}
-		for _, word := range []string{"behind the exit", "HTTP/1.1", webName, d.key["client"], d.key["exit"]} {
-			if strings.Contains(string(b), word) {
-				return "", fmt.Errorf("%s shows %q", p.Box.Name, word)
+	for relay, r := range tapes {
+		for _, packet := range r.Stop() {
+			total += len(packet)
+			for _, word := range []string{"behind the exit", "HTTP/1.1", webName, d.key["client"], d.key["exit"]} {
+				if bytes.Contains(packet, []byte(word)) {
+					err = errors.Join(err, fmt.Errorf("a packet at %s shows %q", relay, word))
+				}
 			}
 		}
-		total += len(b)
 	}
-	if total < 2000 {
-		return "", fmt.Errorf("the captures hold %d bytes: nothing went through the relays", total)
+	if err == nil && total < 2000 {
+		err = fmt.Errorf("only %d bytes went through the relays", total)
 	}
-	return fmt.Sprintf("%d bytes recorded, neither page nor name nor key in clear", total), nil
+	return fmt.Sprintf("%d bytes recorded, neither page nor name nor key in clear", total), err
 }
 
 // proveFailover kills the relay that carries a download and looks whether all of it arrives.

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -32,7 +29,7 @@ func TestE2EChain(t *testing.T) {
 			tape := w.record(relays[0])
 			w.checkWeb("a", "http://["+addr+"]:8080/", w.address("a"))
 			w.checkWeb("a", "http://10.50.0.2:8080/", "10.50.0.1")
-			w.checkTape(tape, relays[0])
+			w.checkTape(tape)
 			for _, c := range []struct {
 				name string
 				args []string
@@ -83,26 +80,18 @@ func (w *world) checkWeb(from, url, want string) {
 	})
 }
 
-// record starts a capture of all that passes a box.
-func (w *world) record(box string) *lab.Process {
+// record starts a recording of all that passes a box.
+func (w *world) record(box string) *lab.Recording {
 	w.t.Helper()
-	p, err := w.box[box].Start("tcpdump", "tcpdump", "-i", "any", "-s0", "-U", "--immediate-mode", "-w", filepath.Join(w.box[box].Dir, "tape"))
+	r, err := w.box[box].Record()
 	w.must(err)
-	w.wait("tcpdump", func(context.Context) error {
-		if !strings.Contains(p.Output(), "listening on") {
-			return errors.New(p.Output())
-		}
-		return nil
-	})
-	return p
+	return r
 }
 
-// checkTape wants traffic in the capture, and in it neither the secret nor the ends' keys or inner addresses.
-func (w *world) checkTape(p *lab.Process, box string) {
+// checkTape wants traffic in the recording, and in it neither the secret nor the ends' keys.
+func (w *world) checkTape(r *lab.Recording) {
 	w.t.Helper()
-	w.must(p.Stop(patience))
-	tape, err := os.ReadFile(filepath.Join(w.box[box].Dir, "tape"))
-	w.must(err)
+	tape := bytes.Join(r.Stop(), nil)
 	if len(tape) < 2000 {
 		w.t.Errorf("only %d bytes were recorded", len(tape))
 	}
@@ -110,12 +99,12 @@ func (w *world) checkTape(p *lab.Process, box string) {
 		raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(strings.ToUpper(w.key[end]))
 		w.must(err)
 		if bytes.Contains(tape, raw) || bytes.Contains(tape, []byte(w.key[end])) {
-			w.t.Errorf("the capture shows the key of %s", end)
+			w.t.Errorf("the recording shows the key of %s", end)
 		}
 	}
 	for _, word := range []string{secret, "HTTP/1.1", "curl/"} {
 		if bytes.Contains(tape, []byte(word)) {
-			w.t.Errorf("the capture shows %q", word)
+			w.t.Errorf("the recording shows %q", word)
 		}
 	}
 }

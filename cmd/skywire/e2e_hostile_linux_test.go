@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -65,33 +63,14 @@ func (w *world) datagrams(addr string) [][]byte {
 	w.t.Helper()
 	tape := w.record("r1")
 	w.exec("a", "ping", "-c30", "-i0.01", "-q", addr)
-	w.must(tape.Stop(patience))
-	raw, err := os.ReadFile(filepath.Join(w.box["r1"].Dir, "tape"))
-	w.must(err)
-	all := payloads(raw)
+	var all [][]byte
+	for _, p := range tape.Stop() {
+		if len(p) > 28 && p[0]>>4 == 4 && p[9] == unix.IPPROTO_UDP {
+			all = append(all, p[28:])
+		}
+	}
 	if len(all) < 20 {
 		w.t.Fatalf("only %d datagrams in the capture", len(all))
-	}
-	return all
-}
-
-// payloads takes the UDP payloads out of a capture file of "-i any" (LINKTYPE_LINUX_SLL2 or SLL).
-func payloads(b []byte) (all [][]byte) {
-	if len(b) < 24 {
-		return nil
-	}
-	skip := map[uint32]int{113: 16, 276: 20}[binary.LittleEndian.Uint32(b[20:])]
-	for b = b[24:]; len(b) >= 16; {
-		n := int(binary.LittleEndian.Uint32(b[8:]))
-		if len(b) < 16+n {
-			break
-		}
-		p := b[16 : 16+n]
-		b = b[16+n:]
-		if len(p) < skip+28 || p[skip]>>4 != 4 || p[skip+9] != unix.IPPROTO_UDP {
-			continue
-		}
-		all = append(all, p[skip+28:])
 	}
 	return all
 }
