@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -83,7 +84,7 @@ func settle(t *testing.T) {
 		if !strings.Contains(run(t, "ip -o -6 addr show tentative"), "inet6") {
 			return
 		}
-		run(t, "sleep 0.05")
+		<-time.After(50 * time.Millisecond)
 	}
 }
 

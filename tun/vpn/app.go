@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -24,6 +25,8 @@ const (
 	nodeTimeout = 10 * time.Second
 	// reportEvery is how often byte counters reach the node's app.list; changes are told at once.
 	reportEvery = 10 * time.Second
+	// watchEvery is how soon a device that somebody deleted is missed.
+	watchEvery = 2 * time.Second
 )
 
 // Groups of changes in the journal: each role takes its own back.
@@ -98,6 +101,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("register at the node: %w", err)
 	}
 	start(a.followNode)
+	start(a.watchDevice)
 	start(a.report)
 	if a.c.Server != nil {
 		// Before the client role, which leaves alone what the server role has.
@@ -228,6 +232,21 @@ func (a *App) followNode(ctx context.Context) error {
 			a.log.Warn("policy not told", "err", err)
 		}
 	}
+}
+
+// watchDevice ends the App when somebody deletes the device or takes it down: the kernel forgets its routes then, and
+// only a new start makes everything anew.
+func (a *App) watchDevice(ctx context.Context) error {
+	for pause(ctx, watchEvery) {
+		i, err := net.InterfaceByName(a.c.Device)
+		switch {
+		case err != nil:
+			return fmt.Errorf("device %s is gone, somebody deleted it: start the vpn again", a.c.Device)
+		case i.Flags&net.FlagUp == 0:
+			return fmt.Errorf("device %s was taken down, and its routes with it: start the vpn again", a.c.Device)
+		}
+	}
+	return nil
 }
 
 // markSockets marks the node's own sockets, so that their packets stay out of the tunnel, and gives them large buffers,

@@ -78,7 +78,7 @@ func (b *box) eventually(what string, f func() error) {
 		if err = f(); err == nil {
 			return
 		}
-		_ = exec.Command("sleep", "0.1").Run()
+		<-time.After(100 * time.Millisecond)
 	}
 	b.t.Fatalf("%s: %v", what, err)
 }
@@ -373,4 +373,30 @@ func TestKilled(t *testing.T) {
 		t.Errorf("client's box:\n%s\nbefore:\n%s", after, clientBefore)
 	}
 	server.end(t, unix.SIGTERM)
+}
+
+// A device that somebody deletes or takes down ends the vpn, which takes the rest back; else it would lie there dead.
+func TestDeviceTaken(t *testing.T) {
+	t.Parallel()
+	for line, want := range map[string]string{
+		"ip link delete skywire0": "somebody deleted it", "ip link set skywire0 down": "was taken down",
+	} {
+		w := newWorld(t)
+		before := w.client.state()
+		w.server.start("server", w.mesh[1])
+		client := w.client.start("client", w.mesh[0])
+		w.connected(client)
+		w.client.run(line)
+		select {
+		case <-client.done:
+		case <-time.After(15 * time.Second):
+			t.Fatalf("%s: the vpn goes on", line)
+		}
+		if out := client.log.String(); !strings.Contains(out, want) {
+			t.Errorf("%s: no %q in %s", line, want, out)
+		}
+		if after := w.client.state(); after != before {
+			t.Errorf("after %s:\n%s\nbefore:\n%s", line, after, before)
+		}
+	}
 }
