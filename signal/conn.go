@@ -20,8 +20,8 @@ import (
 	"io"
 	"net"
 	"os"
-	"runtime/debug"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -174,10 +174,20 @@ func (c *Conn) Run(ctx context.Context) error {
 	c.Close()
 	c.abandon()
 	handlers.Wait()
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, io.ErrClosedPipe) {
+	if ended(err) {
 		err = nil
 	}
 	return err
+}
+
+// ended reports whether err says that one side closed the connection, or died.
+func ended(err error) bool {
+	for _, e := range []error{io.EOF, net.ErrClosed, os.ErrClosed, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // abandon fails every call that still waits.
@@ -254,224 +264,6 @@ func (c *Conn) dispatch(ctx context.Context, line []byte, files []*os.File, note
 	}
 	closeFiles(files)
 	return c.write(message{ID: json.RawMessage("null"), Error: ErrInvalid}, nil)
-}
-
-// serve starts the goroutine that answers one request.
-func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers *sync.WaitGroup) error {
-	key := string(m.ID)
-	c.mu.Lock()
-	_, twice := c.serving[key]
-	full := len(c.serving) >= MaxRequests
-	var cancel context.CancelFunc
-	if !twice && !full {
-		if m.Timeout > 0 && m.Timeout < int64(365*24*time.Hour/time.Millisecond) {
-			ctx, cancel = context.WithTimeout(ctx, time.Duration(m.Timeout)*time.Millisecond)
-		} else {
-			ctx, cancel = context.WithCancel(ctx)
-		}
-		c.serving[key] = cancel
-	}
-	c.mu.Unlock()
-	if twice || full {
-		closeFiles(files)
-		refusal := ErrBusy
-		if twice {
-			refusal = Errorf(ErrInvalid, "id %s is in use", key)
-		}
-		return c.write(message{ID: m.ID, Error: refusal}, nil)
-	}
-	handlers.Go(func() {
-		defer cancel()
-		r := &Request{Method: m.Method, Params: m.Params, Conn: c, Files: files}
-		result, err := c.handle(ctx, r)
-		c.mu.Lock()
-		delete(c.serving, key)
-		c.mu.Unlock()
-		c.answer(m.ID, result, err)
-	})
-	return nil
-}
-
-// handle calls the Handler; a panic in it is answered, not fatal to the other users of the process.
-func (c *Conn) handle(ctx context.Context, r *Request) (result any, err error) {
-	c.mu.Lock()
-	h := c.handler
-	c.mu.Unlock()
-	if h == nil {
-		closeFiles(r.Files)
-		return nil, Errorf(ErrUnknownMethod, "unknown method %q", r.Method)
-	}
-	defer func() {
-		if p := recover(); p != nil {
-			err = Errorf(ErrInternal, "%s: panic: %v\n%s", r.Method, p, debug.Stack())
-		}
-	}()
-	return h(ctx, r)
-}
-
-func (c *Conn) answer(id json.RawMessage, result any, err error) {
-	var files []*os.File
-	if rep, ok := result.(Reply); ok {
-		result, files = rep.Result, rep.Files
-		defer closeFiles(files)
-	}
-	m := message{ID: id}
-	if err != nil {
-		m.Error, files = AsError(err), nil
-	} else if m.Result, err = json.Marshal(result); err != nil {
-		m.Error, m.Result = Errorf(ErrInternal, "encode result: %v", err), nil
-	}
-	if err := c.write(m, files); errors.Is(err, ErrLineTooLong) {
-		c.write(message{ID: id, Error: Errorf(ErrInternal, "the result is longer than 1 MiB")}, nil)
-	}
-}
-
-// resolve hands an answer to the call that waits; an answer nobody waits for is dropped.
-func (c *Conn) resolve(m message, files []*os.File) {
-	var id uint64
-	if json.Unmarshal(m.ID, &id) != nil {
-		closeFiles(files)
-		return
-	}
-	c.mu.Lock()
-	ch := c.calls[id]
-	delete(c.calls, id)
-	c.mu.Unlock()
-	if ch == nil {
-		closeFiles(files)
-		return
-	}
-	ch <- answer{m, files} // capacity 1 and only one sender: never blocks
-}
-
-// cancelMethod tells the other side that nobody waits for the answer of a request any more.
-const cancelMethod = "$cancel"
-
-func (c *Conn) cancel(params json.RawMessage) {
-	var p struct {
-		ID json.RawMessage `json:"id"`
-	}
-	if json.Unmarshal(params, &p) != nil {
-		return
-	}
-	c.mu.Lock()
-	cancel := c.serving[string(p.ID)]
-	c.mu.Unlock()
-	if cancel != nil {
-		cancel()
-	}
-}
-
-// Call asks method and decodes the answer into result (nil: dropped). It waits as long as ctx lets it; the deadline
-// of ctx is told to the peer. An error of the peer is an *Error.
-func (c *Conn) Call(ctx context.Context, method string, params, result any) error {
-	files, err := c.call(ctx, method, params, result, nil)
-	closeFiles(files)
-	return err
-}
-
-// CallFile is Call with an open file passed along; f stays the caller's to close.
-func (c *Conn) CallFile(ctx context.Context, method string, params, result any, f *os.File) error {
-	files, err := c.call(ctx, method, params, result, []*os.File{f})
-	closeFiles(files)
-	return err
-}
-
-// CallForFiles is Call for a method whose answer passes descriptors; the caller closes them.
-func (c *Conn) CallForFiles(ctx context.Context, method string, params, result any) ([]*os.File, error) {
-	return c.call(ctx, method, params, result, nil)
-}
-
-func (c *Conn) call(ctx context.Context, method string, params, result any, files []*os.File) ([]*os.File, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	raw, err := marshalParams(params)
-	if err != nil {
-		return nil, fmt.Errorf("call %s: %w", method, err)
-	}
-	ch := make(chan answer, 1)
-	c.mu.Lock()
-	if c.gone {
-		c.mu.Unlock()
-		return nil, ErrClosed
-	}
-	c.next++
-	id := c.next
-	c.calls[id] = ch
-	c.mu.Unlock()
-	m := message{ID: fmt.Appendf(nil, "%d", id), Method: method, Params: raw}
-	if d, ok := ctx.Deadline(); ok {
-		m.Timeout = max(1, time.Until(d).Milliseconds())
-	}
-	if err := c.write(m, files); err != nil {
-		c.forget(id, ch)
-		return nil, err
-	}
-	select {
-	case a, ok := <-ch:
-		return decodeAnswer(a, ok, method, result)
-	case <-ctx.Done():
-		c.forget(id, ch)
-		c.Notify(cancelMethod, map[string]uint64{"id": id})
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, fmt.Errorf("call %s: %w", method, context.DeadlineExceeded)
-		}
-		return nil, ctx.Err()
-	case <-c.closed:
-		select {
-		case a, ok := <-ch: // it came just before the end
-			return decodeAnswer(a, ok, method, result)
-		default:
-		}
-		c.forget(id, ch)
-		return nil, ErrClosed
-	}
-}
-
-// forget drops a call that nobody waits for, and what may have arrived for it meanwhile.
-func (c *Conn) forget(id uint64, ch chan answer) {
-	c.mu.Lock()
-	delete(c.calls, id)
-	c.mu.Unlock()
-	select {
-	case a := <-ch:
-		closeFiles(a.files)
-	default:
-	}
-}
-
-func decodeAnswer(a answer, ok bool, method string, result any) ([]*os.File, error) {
-	switch {
-	case !ok:
-		return nil, ErrClosed
-	case a.line.Error != nil:
-		closeFiles(a.files)
-		return nil, a.line.Error
-	case result == nil || len(a.line.Result) == 0:
-		return a.files, nil
-	}
-	if err := json.Unmarshal(a.line.Result, result); err != nil {
-		closeFiles(a.files)
-		return nil, fmt.Errorf("answer of %s: %w", method, err)
-	}
-	return a.files, nil
-}
-
-// Notify sends a notification: nobody answers. It may block up to WriteTimeout on a slow peer.
-func (c *Conn) Notify(method string, params any) error {
-	raw, err := marshalParams(params)
-	if err != nil {
-		return fmt.Errorf("notify %s: %w", method, err)
-	}
-	return c.write(message{Method: method, Params: raw}, nil)
-}
-
-func marshalParams(params any) (json.RawMessage, error) {
-	if params == nil {
-		return nil, nil
-	}
-	return json.Marshal(params)
 }
 
 // write sends one line. A peer that does not take it within WriteTimeout loses the connection: half a line can't be

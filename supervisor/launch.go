@@ -92,8 +92,8 @@ func (s *Supervisor) environ(l launch) []string {
 		}
 	}
 	env = append(env, "SKYWIRE_STATE="+s.c.StateDir, "SKYWIRE_RUN="+s.c.RunDir)
-	if s.c.File != "" {
-		env = append(env, "SKYWIRE_CONFIG="+s.c.File)
+	if s.file.Path != "" { // naming a file that is not there would be an error to them
+		env = append(env, "SKYWIRE_CONFIG="+s.file.Path)
 	}
 	for k, v := range l.app.Env {
 		env = append(env, k+"="+v)
@@ -229,9 +229,11 @@ func (p *process) Stop(grace time.Duration, ask bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), grace)
 	defer cancel()
 	if ask && p.s.hub.Joined(p.id) {
-		half, cancel := context.WithTimeout(ctx, grace/2)
-		err := p.s.hub.Call(half, p.id, "shutdown", map[string]any{"grace_ms": grace.Milliseconds(), "reason": "stop"}, nil)
-		gone := err == nil && p.child.FirstGone(half)
+		// The rest is for TERM, which many programs take as "at once" when it is the second request.
+		most, cancel := context.WithTimeout(ctx, grace/5*4)
+		err := p.s.hub.Call(most, p.id, "shutdown", map[string]any{"grace_ms": grace.Milliseconds(), "reason": "stop"}, nil)
+		heard := err == nil || errors.Is(err, signal.ErrClosed) // it may be gone before the answer is out
+		gone := heard && p.child.FirstGone(most)
 		cancel()
 		if gone && len(p.child.Members(true)) == 0 {
 			return nil

@@ -28,6 +28,8 @@ const (
 	firstRetry = time.Second
 	lastRetry  = 30 * time.Second
 	dialLimit  = 5 * time.Second
+	// answerFirst lets the answer to a shutdown out before the process may be gone.
+	answerFirst = 10 * time.Millisecond
 )
 
 // self is the process's membership; nil when it was not started by viscript.
@@ -173,10 +175,16 @@ func (m *member) handle(_ context.Context, r *signal.Request) (any, error) {
 		m.mu.Lock()
 		hook := m.shutdown
 		m.mu.Unlock()
-		if hook == nil {
-			return map[string]int{"pid": os.Getpid()}, terminateSelf()
+		if hook == nil && !canTerminate {
+			return nil, signal.Errorf(signal.ErrUnsupported, "this system has no SIGTERM")
 		}
-		go hook(time.Duration(p.Grace) * time.Millisecond) // ends the process
+		time.AfterFunc(answerFirst, func() { // ends the process
+			if hook == nil {
+				terminateSelf()
+				return
+			}
+			hook(time.Duration(p.Grace) * time.Millisecond)
+		})
 		return map[string]int{"pid": os.Getpid()}, nil
 	}
 	return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", r.Method)

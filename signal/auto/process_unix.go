@@ -30,4 +30,6 @@ func inherit(fd int) net.Conn {
 	return c
 }
 
-func terminateSelf() error { return syscall.Kill(os.Getpid(), syscall.SIGTERM) }
+const canTerminate = true
+
+func terminateSelf() { syscall.Kill(os.Getpid(), syscall.SIGTERM) }

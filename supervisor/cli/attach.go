@@ -185,11 +185,12 @@ func (k *keys) Read(b []byte) (int, error) {
 		return 0, err
 	}
 	for {
-		n, err := k.in.read(k.ctx, b)
+		n, err := k.in.readKeys(k.ctx, b)
 		if err != nil {
 			return 0, err
 		}
-		if i := bytes.IndexByte(b[:n], ctrlZ); i >= 0 {
+		if i := bytes.IndexByte(b[:n], ctrlZ); i >= 0 { // what follows is for the shell
+			k.in.rest = append(bytes.Clone(b[i+1:n]), k.in.rest...)
 			if i == 0 {
 				return 0, errDetached
 			}

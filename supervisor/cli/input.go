@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os"
@@ -93,6 +94,17 @@ func (in *input) read(ctx context.Context, b []byte) (int, error) {
 	n := copy(b, in.rest)
 	in.rest = in.rest[n:]
 	return n, nil
+}
+
+// readKeys is read for a line editor: it gives at most one line, because what comes behind it may be for another editor
+// (that of an app attached by the line).
+func (in *input) readKeys(ctx context.Context, b []byte) (int, error) {
+	n, err := in.read(ctx, b)
+	if i := bytes.IndexAny(b[:n], "\r\n"); i >= 0 && i+1 < n {
+		in.rest = append(bytes.Clone(b[i+1:n]), in.rest...)
+		n = i + 1
+	}
+	return n, err
 }
 
 const (

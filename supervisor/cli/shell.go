@@ -121,7 +121,7 @@ type promptInput struct {
 
 // Read makes Ctrl-C give up the line instead of the shell.
 func (p *promptInput) Read(b []byte) (int, error) {
-	n, err := p.in.read(p.ctx, b)
+	n, err := p.in.readKeys(p.ctx, b)
 	for i := range n {
 		if b[i] == ctrlC {
 			b[i] = ctrlU

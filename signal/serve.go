@@ -1,0 +1,99 @@
+package signal
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+)
+
+// serve starts the goroutine that answers one request.
+func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers *sync.WaitGroup) error {
+	key := string(m.ID)
+	c.mu.Lock()
+	_, twice := c.serving[key]
+	full := len(c.serving) >= MaxRequests
+	var cancel context.CancelFunc
+	if !twice && !full {
+		if m.Timeout > 0 && m.Timeout < int64(365*24*time.Hour/time.Millisecond) {
+			ctx, cancel = context.WithTimeout(ctx, time.Duration(m.Timeout)*time.Millisecond)
+		} else {
+			ctx, cancel = context.WithCancel(ctx)
+		}
+		c.serving[key] = cancel
+	}
+	c.mu.Unlock()
+	if twice || full {
+		closeFiles(files)
+		refusal := ErrBusy
+		if twice {
+			refusal = Errorf(ErrInvalid, "id %s is in use", key)
+		}
+		return c.write(message{ID: m.ID, Error: refusal}, nil)
+	}
+	handlers.Go(func() {
+		defer cancel()
+		r := &Request{Method: m.Method, Params: m.Params, Conn: c, Files: files}
+		result, err := c.handle(ctx, r)
+		c.mu.Lock()
+		delete(c.serving, key)
+		c.mu.Unlock()
+		c.answer(m.ID, result, err)
+	})
+	return nil
+}
+
+// handle calls the Handler; a panic in it is answered, not fatal to the other users of the process.
+func (c *Conn) handle(ctx context.Context, r *Request) (result any, err error) {
+	c.mu.Lock()
+	h := c.handler
+	c.mu.Unlock()
+	if h == nil {
+		closeFiles(r.Files)
+		return nil, Errorf(ErrUnknownMethod, "unknown method %q", r.Method)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = Errorf(ErrInternal, "%s: panic: %v\n%s", r.Method, p, debug.Stack())
+		}
+	}()
+	return h(ctx, r)
+}
+
+func (c *Conn) answer(id json.RawMessage, result any, err error) {
+	var files []*os.File
+	if rep, ok := result.(Reply); ok {
+		result, files = rep.Result, rep.Files
+		defer closeFiles(files)
+	}
+	m := message{ID: id}
+	if err != nil {
+		m.Error, files = AsError(err), nil
+	} else if m.Result, err = json.Marshal(result); err != nil {
+		m.Error, m.Result = Errorf(ErrInternal, "encode result: %v", err), nil
+	}
+	if err := c.write(m, files); errors.Is(err, ErrLineTooLong) {
+		c.write(message{ID: id, Error: Errorf(ErrInternal, "the result is longer than 1 MiB")}, nil)
+	}
+}
+
+// cancelMethod tells the other side that nobody waits for the answer of a request any more.
+const cancelMethod = "$cancel"
+
+func (c *Conn) cancel(params json.RawMessage) {
+	var p struct {
+		ID json.RawMessage `json:"id"`
+	}
+	if json.Unmarshal(params, &p) != nil {
+		return
+	}
+	c.mu.Lock()
+	cancel := c.serving[string(p.ID)]
+	c.mu.Unlock()
+	if cancel != nil {
+		cancel()
+	}
+}
