@@ -2,6 +2,6 @@ package netcfg
 
 // Abandon drops the lock as a kill -9 would and leaves everything else.
 func (n *Net) Abandon() {
-	n.j.file.Close()
+	n.j.release()
 	n.j = nil
 }

@@ -202,5 +202,11 @@ func (j *journal) remove(keep bool) error {
 	if !keep {
 		err = os.Remove(j.path)
 	}
-	return errors.Join(err, j.file.Close())
+	return errors.Join(err, j.release())
+}
+
+// release unlocks before it closes: a child that some other goroutine is about to start holds a copy of the descriptor
+// until it runs its program, and with it the lock.
+func (j *journal) release() error {
+	return errors.Join(unlockFile(j.file), j.file.Close())
 }

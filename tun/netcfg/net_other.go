@@ -43,6 +43,7 @@ func (*Net) Undo(string) error                   { return errors.ErrUnsupported 
 func (*Net) Close() error                        { return nil }
 
 func lockFile(*os.File) (bool, error) { return false, errors.ErrUnsupported }
+func unlockFile(*os.File) error       { return errors.ErrUnsupported }
 func unlinked(*os.File) bool          { return false }
 
 // RouteDevice returns errors.ErrUnsupported.
