@@ -10,7 +10,7 @@ import (
 )
 
 // ringTrains bounds the trains in a ring; with ringSize it means 1 KiB a train on average before bytes are the limit.
-const ringTrains = 512
+const ringTrains = 1024
 
 // ring holds received trains until quic-go fetches them. Many put, one gets. Full: the train is dropped and the caller
 // counts it. Nothing is allocated after newRing; of the bytes, only as much is touched as waits at once.
