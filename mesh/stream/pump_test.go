@@ -7,8 +7,8 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,19 +19,27 @@ import (
 
 // unixPair returns one end of a connection of which the other is closed when the test ends.
 func unixPair(t testing.TB) net.Conn {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	dir, err := os.MkdirTemp("", "pump") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Error(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	if err != nil {
 		t.Error(err)
 		c, _ := net.Pipe()
 		return c
 	}
-	t.Cleanup(func() { syscall.Close(fds[1]) })
-	f := os.NewFile(uintptr(fds[0]), "pair")
-	defer f.Close()
-	c, err := net.FileConn(f)
+	defer l.Close()
+	c, err := net.Dial("unix", l.Addr().String())
 	if err != nil {
 		t.Error(err)
 	}
+	other, err := l.Accept()
+	if err != nil {
+		t.Error(err)
+	}
+	t.Cleanup(func() { other.Close() })
 	return c
 }
 
