@@ -67,7 +67,7 @@ func Listen(path string, mode os.FileMode) (net.Listener, error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false)
-	if err := os.Chmod(tmp, mode); err == nil {
+	if err = os.Chmod(tmp, mode); err == nil {
 		err = os.Rename(tmp, path)
 	}
 	if err != nil {

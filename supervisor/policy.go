@@ -7,6 +7,9 @@ import (
 	"skywire/supervisor/proc"
 )
 
+// wrongUsage is the exit status of a program that can't do anything with its arguments: trying again changes nothing.
+const wrongUsage = 2
+
 // policy decides what follows the end of an app. It is pure: no clock, no timer.
 type policy struct {
 	restart  config.Restart
@@ -31,7 +34,7 @@ func (p *policy) next(e proc.Exit, ran time.Duration) (State, time.Duration) {
 		end = Exited
 	}
 	switch {
-	case p.restart == config.Never, p.restart == config.OnFailure && e.OK():
+	case p.restart == config.Never, p.restart == config.OnFailure && (e.OK() || e.Code != nil && *e.Code == wrongUsage):
 		return end, 0
 	case p.limit > 0 && p.row >= p.limit:
 		return Failed, 0

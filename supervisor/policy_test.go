@@ -32,6 +32,8 @@ func TestPolicy(t *testing.T) {
 		{"never, signal", config.Never, proc.Exit{Signal: "KILL"}, Failed},
 		{"on-failure, status 0", config.OnFailure, code(0), Exited},
 		{"on-failure, status 1", config.OnFailure, code(1), Backoff},
+		{"on-failure, wrong usage", config.OnFailure, code(2), Failed},
+		{"always, wrong usage", config.Always, code(2), Backoff},
 		{"on-failure, signal", config.OnFailure, proc.Exit{Signal: "SEGV"}, Backoff},
 		{"on-failure, unknown", config.OnFailure, proc.Exit{Unknown: true}, Backoff},
 		{"always, status 0", config.Always, code(0), Backoff},

@@ -214,7 +214,7 @@ func TestArgumentsAndLogs(t *testing.T) {
 		}
 		return nil
 	})
-	id = s.mustStart(t, "sh", "-c", `for a; do echo "[$a]"; done; echo oops >&2; exit 9`, "x", "MiXed Case", "it's", "", "-n", `"q"`, "ключ")
+	id = s.mustStart(t, "sh", "-c", `for a; do echo "[$a]"; done; exit 9`, "x", "MiXed Case", "it's", "", "-n", `"q"`, "ключ")
 	s.says(t, fmt.Sprint("sh#", id), "[MiXed Case]\n[it's]\n[]\n[-n]\n[\"q\"]\n[ключ]")
 	eventually(t, func() error {
 		if it := stateOf(t, s, id); it.State != Failed || *it.ExitCode != 9 || *it.ExitReason != "exit status 9" {
@@ -222,7 +222,8 @@ func TestArgumentsAndLogs(t *testing.T) {
 		}
 		return nil
 	})
-	s.says(t, "2", "oops")
+	s.mustStart(t, "sh", "-c", "echo oops >&2")
+	s.says(t, "3", "oops")
 	if _, err := s.Start(t.Context(), "hs", nil, nil); !errors.Is(err, signal.ErrNotFound) || !strings.Contains(err.Error(), "see: viscript apps") {
 		t.Errorf("unknown app: %v", err)
 	}

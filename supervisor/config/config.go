@@ -28,7 +28,7 @@ type Restart string
 // The restart policies.
 const (
 	Never     Restart = "never"
-	OnFailure Restart = "on-failure" // exit status other than 0, or a signal
+	OnFailure Restart = "on-failure" // exit status other than 0 and 2 (wrong usage, which waiting does not cure), or a signal
 	Always    Restart = "always"
 )
 
@@ -46,7 +46,7 @@ type App struct {
 	Env         map[string]string `yaml:"env"`
 	Cwd         string            `yaml:"cwd"`
 	StopTimeout Duration          `yaml:"stop_timeout"` // default DefaultStop
-	Restart     Restart           `yaml:"restart"`      // default never, with autostart on-failure
+	Restart     Restart           `yaml:"restart"`      // default on-failure for daemons and with autostart, else never
 	Delay       Duration          `yaml:"restart_delay"`
 	MaxDelay    Duration          `yaml:"restart_max_delay"`
 	Limit       int               `yaml:"restart_limit"` // give up after so many restarts in a row; 0: never
@@ -185,7 +185,7 @@ func (a *App) complete() error {
 	switch a.Restart {
 	case "":
 		a.Restart = Never
-		if a.Autostart {
+		if a.Autostart || a.Daemon {
 			a.Restart = OnFailure
 		}
 	case Never, OnFailure, Always:

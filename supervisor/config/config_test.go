@@ -34,7 +34,7 @@ func TestFileOf2017(t *testing.T) {
 		t.Errorf("apps %d, settings %+v", len(f.Apps), f.Settings)
 	}
 	a := f.Apps["meshnet-socks-server"]
-	if !a.Daemon || a.Path != "bin/meshnet/meshnet-run-socks-server" || a.Restart != Never || len(a.DefaultArgs) != 0 {
+	if !a.Daemon || a.Path != "bin/meshnet/meshnet-run-socks-server" || a.Restart != OnFailure || len(a.DefaultArgs) != 0 {
 		t.Errorf("socks server: %+v", a)
 	}
 	if !strings.Contains(a.Help, "start meshnet-socks-server sockssrv0 101.202.34.56:9000 8001\n") {
