@@ -87,10 +87,17 @@ type pinger struct {
 	srtt     time.Duration
 	jitter   time.Duration
 	loss     float64
+	before   float64 // loss when the pings that are out began to be unanswered
 	observed netip.AddrPort
 }
 
-func (p *pinger) reset(now time.Duration) { p.sent, p.lost, p.last = 0, 0, now-time.Hour }
+// reset begins anew on a link that came up. The pings that found it dead say nothing about its loss.
+func (p *pinger) reset(now time.Duration) {
+	if p.lost > 0 {
+		p.loss = p.before
+	}
+	p.sent, p.lost, p.last = 0, 0, now-time.Hour
+}
 
 func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 	p := &l.ping
@@ -98,6 +105,9 @@ func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 		due := p.sent + max(s.timers.PingLost, 3*p.srtt)
 		if now < due {
 			return due
+		}
+		if p.lost == 0 {
+			p.before = p.loss
 		}
 		p.lost++
 		p.loss += (1 - p.loss) / 32

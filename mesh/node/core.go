@@ -43,7 +43,10 @@ const (
 	tickIdle      = 100 * time.Millisecond
 	setupRetry    = 200 * time.Millisecond // doubling, setupTries times
 	setupTries    = 4
-	probeRetry    = 60 * time.Millisecond // of a sealed probe, or 2 RTT
+	probeRetry    = 40 * time.Millisecond // of a sealed probe, or 2 RTT
+	suspectAfter  = 3                     // unanswered probes
+	denseBurst    = 4                     // frames a tick: the path is dense with data …
+	denseQuiet    = 40 * time.Millisecond // … and so long a silence is remarkable
 	reportEvery   = 50 * time.Millisecond
 	standbyKeep   = 20 * time.Second
 	pathIdle      = 60 * time.Second // a rule without a frame goes

@@ -132,6 +132,10 @@ func New(c Config) (*Node, error) {
 
 // open makes everything that can fail.
 func (n *Node) open() (err error) {
+	if c, err := net.DialTimeout("unix", filepath.Join(n.cfg.Run, app.SocketName), time.Second); err == nil {
+		_ = c.Close()
+		return fmt.Errorf("a node is running already with %s; stop it, or give this one another --state and --run", n.cfg.Run)
+	}
 	var created bool
 	if n.identity, created, err = key.LoadOrCreate(filepath.Join(n.cfg.State, "node.key")); err != nil {
 		return fmt.Errorf("identity: %w", err)

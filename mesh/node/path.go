@@ -55,6 +55,7 @@ type path struct {
 	dataRx    uint64
 	dataAt    time.Duration // when data was last seen in either direction
 	rxAt      time.Duration // when data was last seen coming in
+	rxBurst   uint64        // frames that came in the tick before
 	reportAt  time.Duration
 	keepAt    time.Duration
 	reported  uint64 // frames received when the last REPORT went out
@@ -559,7 +560,7 @@ func (p *path) look(now time.Duration) {
 		p.dataAt = now
 	}
 	if rx > p.dataRx {
-		p.rxAt = now
+		p.rxAt, p.rxBurst = now, rx-p.dataRx
 	}
 	p.dataTx, p.dataRx = tx, max(rx, p.dataRx)
 }
@@ -578,8 +579,8 @@ func (n *Core) report(now time.Duration, p *path) {
 }
 
 // tickProbe watches a path: its source always, the other end while it sends on it. Detection rides on data: while data
-// flows something must come back (data or REPORTs); if nothing does, a sealed probe is sent, and two unanswered make the
-// path suspect.
+// flows something must come back (data or REPORTs); if nothing does, a sealed probe is sent, and suspectAfter unanswered
+// ones make the path suspect.
 func (n *Core) tickProbe(now time.Duration, p *path) {
 	r := &p.probe
 	wait := max(probeRetry, 2*r.srtt)
@@ -596,7 +597,7 @@ func (n *Core) tickProbe(now time.Duration, p *path) {
 		}
 		r.lost++
 		switch {
-		case p.state == pathUsable && r.lost >= 2:
+		case p.state == pathUsable && r.lost >= suspectAfter:
 			n.pathSuspect(now, p, "probes unanswered")
 		case p.state != pathUsable && r.lost >= 5:
 			n.pathLost(now, p, "probes unanswered")
@@ -618,9 +619,13 @@ func (n *Core) tickProbe(now time.Duration, p *path) {
 	if busy {
 		every = time.Second
 	}
-	if busy && silent > 100*time.Millisecond || now-r.last > every || p.state != pathUsable {
+	quiet := 2 * reportEvery
+	if p.rxBurst >= denseBurst {
+		quiet = max(denseQuiet, 2*r.srtt)
+	}
+	if busy && silent > quiet || now-r.last > every || p.state != pathUsable {
 		if now >= p.keepAt {
-			p.keepAt = now + 100*time.Millisecond
+			p.keepAt = now + quiet
 			n.sendProbe(now, p)
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -206,13 +205,8 @@ func noNode(err error) error {
 	return fmt.Errorf("%w; start it with: skywire node run (or say with --run where its sockets are)", err)
 }
 
-// programVersion is what the linker or the module system knows of this program.
-func programVersion() string {
-	if b, ok := debug.ReadBuildInfo(); ok {
-		return b.Main.Version
-	}
-	return ""
-}
+// programVersion is what nodes and managers tell others of their program.
+func programVersion() string { return applet.Version().Version }
 
 // callApp asks an app of this box through the node.
 func callApp(ctx context.Context, node *app.Client, name, method string, params, result any) error {

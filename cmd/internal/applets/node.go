@@ -205,32 +205,32 @@ func parsePeers(flag string, all []string) ([]node.Peer, error) {
 	return peers, nil
 }
 
-func nodeID(_ context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "node id", "[--json]", "Prints the public key of this box's node. There need be no node running.")
+func nodeID(ctx context.Context, e *applet.Env) int {
+	f := applet.NewFlags(e, "node id", "[--json]", "Prints the public key of this box's node: of the one that runs, or the one in --state, made if there is none.")
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
-	}
-	k, _, err := key.LoadOrCreate(filepath.Join(f.State, "node.key"))
-	if err != nil {
-		return f.Exit(err)
-	}
-	if !f.JSON {
-		fmt.Fprintln(e.Stdout, k.Public())
-		return applet.OK
 	}
 	info := struct {
 		Key     key.Public `json:"key"`
 		Address string     `json:"address"`
 		Name    string     `json:"name"`
-	}{Key: k.Public(), Address: key.Open().Address(k.Public()).String()}
-	if h, err := os.Hostname(); err == nil {
-		info.Name, _, _ = strings.Cut(h, ".")
-	}
-	if c, err := app.Dial(context.Background(), f.Run); err == nil {
-		info.Name = c.Self().Name
+	}{}
+	if c, err := app.Dial(ctx, f.Run); err == nil && !f.Given("state") {
+		s := c.Self()
+		info.Key, info.Address, info.Name = s.Key, s.Address.String(), s.Name
 		_ = c.Close()
+	} else {
+		k, _, err := key.LoadOrCreate(filepath.Join(f.State, "node.key"))
+		if err != nil {
+			return f.Exit(err)
+		}
+		info.Key, info.Address = k.Public(), key.Open().Address(k.Public()).String()
 	}
-	return f.Exit(e.PrintJSON(info))
+	if f.JSON {
+		return f.Exit(e.PrintJSON(info))
+	}
+	fmt.Fprintln(e.Stdout, info.Key)
+	return applet.OK
 }
 
 // askTimeout bounds a question of a person to the node.
