@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Call asks method and decodes the answer into result (nil: dropped). It waits as long as ctx lets it; the deadline
-// of ctx is told to the peer. An error of the peer is an *Error.
+// Call asks method and decodes the answer into result (nil: dropped). It waits as long as ctx lets it, also for its
+// turn when MaxRequests calls wait for answers already; the deadline of ctx is told to the peer. An error of the peer is an *Error.
 func (c *Conn) Call(ctx context.Context, method string, params, result any) error {
 	files, err := c.call(ctx, method, params, result, nil)
 	closeFiles(files)
@@ -37,6 +37,15 @@ func (c *Conn) call(ctx context.Context, method string, params, result any, file
 	if err != nil {
 		return nil, fmt.Errorf("call %s: %w", method, err)
 	}
+	// The peer answers no more than MaxRequests at once: wait here instead of being told "busy".
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-c.closed:
+		return nil, ErrClosed
+	case <-ctx.Done():
+		return nil, callEnded(ctx, method)
+	}
 	ch := make(chan answer, 1)
 	c.mu.Lock()
 	if c.gone {
@@ -61,10 +70,7 @@ func (c *Conn) call(ctx context.Context, method string, params, result any, file
 	case <-ctx.Done():
 		c.forget(id, ch)
 		c.Notify(cancelMethod, map[string]uint64{"id": id})
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			return nil, fmt.Errorf("call %s: %w", method, context.DeadlineExceeded)
-		}
-		return nil, ctx.Err()
+		return nil, callEnded(ctx, method)
 	case <-c.closed:
 		select {
 		case a, ok := <-ch: // it came just before the end
@@ -74,6 +80,13 @@ func (c *Conn) call(ctx context.Context, method string, params, result any, file
 		c.forget(id, ch)
 		return nil, ErrClosed
 	}
+}
+
+func callEnded(ctx context.Context, method string) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("call %s: %w", method, context.DeadlineExceeded)
+	}
+	return ctx.Err()
 }
 
 // forget drops a call that nobody waits for, and what may have arrived for it meanwhile.

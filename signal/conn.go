@@ -78,6 +78,7 @@ type Conn struct {
 	first  []byte
 	extra  []*os.File
 	closed chan struct{}
+	slots  chan struct{} // of calls under way; full: wait
 	once   sync.Once
 
 	wmu sync.Mutex // one line at a time
@@ -111,8 +112,8 @@ type message struct {
 func NewConn(rw io.ReadWriteCloser, h Handler) *Conn {
 	return &Conn{
 		rw: rw, handler: h,
-		closed: make(chan struct{}),
-		calls:  map[uint64]chan answer{}, serving: map[string]context.CancelFunc{},
+		closed: make(chan struct{}), slots: make(chan struct{}, MaxRequests),
+		calls: map[uint64]chan answer{}, serving: map[string]context.CancelFunc{},
 	}
 }
 

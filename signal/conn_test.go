@@ -161,19 +161,35 @@ func TestSlowLine(t *testing.T) {
 	})
 }
 
+// TestBusy: a peer that asks too much at once is told so; our own calls wait for their turn instead.
 func TestBusy(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		a, _ := pipe(t, nil, func(ctx context.Context, r *Request) (any, error) {
+		wait := func(ctx context.Context, r *Request) (any, error) {
 			select {
 			case <-release:
 			case <-ctx.Done():
 			}
 			return "done", nil
-		})
+		}
+		x, y := net.Pipe()
+		c := NewConn(x, wait)
 		var wg sync.WaitGroup
-		for range MaxRequests {
+		wg.Go(func() { c.Run(t.Context()) })
+		for id := range MaxRequests + 1 {
+			fmt.Fprintf(y, `{"jsonrpc":"2.0","id":%d,"method":"wait"}`+"\n", id)
+		}
+		line, err := bufio.NewReader(y).ReadString('\n')
+		if err != nil || !strings.Contains(line, fmt.Sprintf(`"id":%d,"error":{"code":-32005`, MaxRequests)) {
+			t.Errorf("one too many: %s, %v", line, err)
+		}
+		y.Close()
+		c.Close()
+		wg.Wait()
+
+		a, _ := pipe(t, nil, wait)
+		for range 3 * MaxRequests {
 			wg.Go(func() {
 				if err := a.Call(t.Context(), "wait", nil, nil); err != nil {
 					t.Error(err)
@@ -181,8 +197,10 @@ func TestBusy(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if err := a.Call(t.Context(), "wait", nil, nil); !errors.Is(err, ErrBusy) {
-			t.Errorf("one too many: got %v", err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := a.Call(ctx, "wait", nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one that can't wait for its turn: %v", err)
 		}
 		close(release)
 		wg.Wait()

@@ -125,6 +125,7 @@ func Serve(ctx context.Context, l net.Listener, accept func(*Conn) Handler) erro
 	defer conns.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	defer l.Close() // also waits for the one below to have removed the file
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
 	slots := make(chan struct{}, MaxConns)

@@ -864,3 +864,56 @@ func TestControlSocket(t *testing.T) {
 		t.Errorf("long arguments: %v", err)
 	}
 }
+
+// TestManyClients: a thousand pings at once, beside a client that follows a flood of lines and does not read, and one
+// that sends garbage.
+func TestManyClients(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `apps:
+  good: {path: SELF, env: {SUPERVISOR_TEST_APP: signal}}
+  flood: {path: /bin/sh, default_args: [-c, 'while :; do echo flood; done'], daemon: true}
+`)
+	s, _ := w.run()
+	s.joined(t, s.mustStart(t, "good"))
+	s.mustStart(t, "flood")
+	deaf, err := net.Dial("unix", ControlSocket(w.config.RunDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer deaf.Close()
+	io.WriteString(deaf, `{"jsonrpc":"2.0","id":1,"method":"viscript.logs","params":{"id":"flood","follow":true}}`+"\n")
+	garbage, err := net.Dial("unix", ControlSocket(w.config.RunDir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer garbage.Close()
+	go io.WriteString(garbage, strings.Repeat("\x00garbage\n", 1000))
+	var wg sync.WaitGroup
+	for range 20 {
+		c, err := signal.Dial(t.Context(), ControlSocket(w.config.RunDir), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for range 50 {
+			wg.Go(func() {
+				var p Pong
+				if err := c.Call(t.Context(), "viscript.ping", params{ID: "good"}, &p); err != nil || p.AnsweredBy != "signal" {
+					t.Errorf("%+v, %v", p, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if lines, _ := func() ([]Line, error) {
+		var r *Ring
+		err := s.do(t.Context(), func() error { r = s.table[2].ring; return nil })
+		l, _ := r.Last(-1)
+		return l, err
+	}(); len(lines) == 0 || len(lines) > 2000 {
+		t.Errorf("the ring holds %d lines", len(lines))
+	}
+	if _, err := s.Stop(t.Context(), "flood", 0); err != nil {
+		t.Error(err)
+	}
+}
