@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -121,7 +122,7 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	spec := proc.Spec{
 		Path: file, Args: append([]string{argv0}, l.args...), Dir: l.app.Cwd, Mark: l.mark,
 		Env: append(s.environ(l), "SIGNAL_CLIENT=true", "SIGNAL_CLIENT_ID="+strconv.FormatUint(l.id, 10),
-			"SIGNAL_SERVER_ADDRESS="+s.signalSocket(), "SIGNAL_TOKEN="+l.token),
+			"SIGNAL_SERVER_ADDRESS="+s.signalAddress(l.app), "SIGNAL_TOKEN="+l.token),
 	}
 	if spec.Dir == "" {
 		spec.Dir = s.c.Dir
@@ -149,7 +150,7 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 			spec.Stderr = w
 		}
 	}
-	conn, fd, perr := signal.Pair()
+	conn, fd, perr := s.pair(l.app)
 	if perr == nil {
 		spec.Extra, theirs = []*os.File{fd}, append(theirs, fd)
 		spec.Env = append(spec.Env, "SIGNAL_FD=3")
@@ -165,6 +166,21 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	}
 	p.pump(l.ring, l.tap, outs[0], outs[1])
 	return p, nil
+}
+
+// pair makes the connection that an app inherits; one that joins as in 2017 gets none.
+func (s *Supervisor) pair(a *config.App) (*net.UnixConn, *os.File, error) {
+	if a.Legacy {
+		return nil, nil, errors.ErrUnsupported
+	}
+	return signal.Pair()
+}
+
+func (s *Supervisor) signalAddress(a *config.App) string {
+	if a.Legacy && s.signalTCP != nil {
+		return s.signalTCP.Addr().String()
+	}
+	return s.signalSocket()
 }
 
 func closeAll(list []io.Closer) {

@@ -351,8 +351,10 @@ func TestSignalApp(t *testing.T) {
 	t.Parallel()
 	s, _ := newWorld(t, `apps:
   good: {path: SELF, env: {SUPERVISOR_TEST_APP: signal}}
+  old: {path: SELF, env: {SUPERVISOR_TEST_APP: signal}, legacy: true}
   hook: {path: SELF, env: {SUPERVISOR_TEST_APP: hook}}
   deaf: {path: SELF, env: {SUPERVISOR_TEST_APP: deaf}, stop_timeout: 0.6}
+settings: {signal_tcp: "127.0.0.1:0"}
 `).run()
 	id := s.mustStart(t, "good")
 	eventually(t, func() error {
@@ -373,6 +375,10 @@ func TestSignalApp(t *testing.T) {
 	}
 	if got := s.text(t, "good"); got != "serving\nbye" {
 		t.Errorf("said %q", got)
+	}
+	s.joined(t, s.mustStart(t, "old"))
+	if p, err := s.Ping(t.Context(), "old"); err != nil || p.AnsweredBy != "signal" {
+		t.Errorf("by TCP: %+v, %v", p, err)
 	}
 	s.joined(t, s.mustStart(t, "hook"))
 	if it, err := s.Stop(t.Context(), "hook", 0); err != nil || it.ExitCode == nil || *it.ExitCode != 5 || s.text(t, "hook") != "serving\nhook ran" {

@@ -51,6 +51,7 @@ type App struct {
 	MaxDelay    Duration          `yaml:"restart_max_delay"`
 	Limit       int               `yaml:"restart_limit"` // give up after so many restarts in a row; 0: never
 	LogBytes    int               `yaml:"log_bytes"`     // of RAM
+	Legacy      bool              `yaml:"legacy"`        // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
 }
 
 // The defaults of an App.
@@ -154,7 +155,11 @@ func (f *File) parseApps() error {
 			continue
 		}
 		a.Name = name
-		if err := a.complete(); err != nil {
+		err := a.complete()
+		if err == nil && a.Legacy && f.Settings.SignalTCP == "" {
+			err = errors.New("legacy needs settings.signal_tcp, for example 127.0.0.1:7999")
+		}
+		if err != nil {
 			errs = append(errs, invalid("line %d: apps.%s: %v", f.appLine(name), name, err))
 		}
 	}

@@ -98,6 +98,7 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		{"list", "- a\n", "line 1: expected keys"},
 		{"tab", "apps:\n\ta: 1\n", "line 2"},
 		{"documents", "apps: {}\n---\napps: {}\n", "more than one document"},
+		{"legacy", "apps:\n  a: {path: x, legacy: true}\n", "line 2: apps.a: legacy needs settings.signal_tcp"},
 		{"inproc env", "apps:\n  a: {path: node, inproc: true, env: {A: b}}\n", "env has no effect"},
 	}
 	for _, tt := range tests {
