@@ -225,8 +225,8 @@ func (l *Link) Trouble() string { return l.trouble }
 // Endpoint returns where frames to the neighbour go.
 func (l *Link) Endpoint() forward.Endpoint { return l.endpoint }
 
-// RTT returns the smoothed round-trip time, 0 while unknown.
-func (l *Link) RTT() time.Duration { return l.ping.srtt }
+// RTT returns the least round-trip time of the last few, 0 while unknown.
+func (l *Link) RTT() time.Duration { return l.ping.least() }
 
 // Jitter returns the smoothed variation of the round-trip time.
 func (l *Link) Jitter() time.Duration { return l.ping.jitter }

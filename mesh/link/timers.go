@@ -86,6 +86,8 @@ type pinger struct {
 	lost     int           // unanswered in a row
 	srtt     time.Duration
 	jitter   time.Duration
+	recent   [8]time.Duration // last round trips
+	count    int              // of round trips measured since the link came up
 	loss     float64
 	before   float64 // loss when the pings that are out began to be unanswered
 	observed netip.AddrPort
@@ -96,7 +98,28 @@ func (p *pinger) reset(now time.Duration) {
 	if p.lost > 0 {
 		p.loss = p.before
 	}
-	p.sent, p.lost, p.last = 0, 0, now-time.Hour
+	p.sent, p.lost, p.last, p.count = 0, 0, now-time.Hour, 0
+}
+
+// least returns the least of the last round trips: what the wire takes, without the waits of busy machines.
+func (p *pinger) least() time.Duration {
+	n := min(p.count, len(p.recent))
+	if n == 0 {
+		return p.srtt
+	}
+	return slices.Min(p.recent[:n])
+}
+
+// measured takes a round trip.
+func (p *pinger) measured(rtt time.Duration) {
+	p.recent[p.count%len(p.recent)] = rtt
+	p.count++
+	if p.srtt == 0 {
+		p.srtt, p.jitter = rtt, rtt/2
+		return
+	}
+	p.jitter += ((rtt - p.srtt).Abs() - p.jitter) / 4
+	p.srtt += (rtt - p.srtt) / 8
 }
 
 func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
@@ -123,6 +146,9 @@ func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 	every := s.timers.PingIdle
 	if now-max(rx, tx) < 2*s.timers.PingBusy {
 		every = s.timers.PingBusy
+	}
+	if p.count < len(p.recent)/2 { // a new link: one round trip says little
+		every = s.timers.PingLost / 4
 	}
 	if tx > rx+s.timers.PingLost { // we send, nothing comes back: ask now
 		every = 0
@@ -165,12 +191,7 @@ func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
 	if f.ID > p.id || f.ID+16 < p.id || rtt < 0 || rtt > time.Minute {
 		return
 	}
-	if p.srtt == 0 {
-		p.srtt, p.jitter = rtt, rtt/2
-	} else {
-		p.jitter += ((rtt - p.srtt).Abs() - p.jitter) / 4
-		p.srtt += (rtt - p.srtt) / 8
-	}
+	p.measured(rtt)
 	p.loss -= p.loss / 32
 	p.sent, p.lost = 0, 0
 	p.observed = f.Observed
