@@ -61,7 +61,7 @@ func TestE2EErrors(t *testing.T) {
 	w.must(p.Stop(patience))
 
 	// A second node of the same folders, and of the same port.
-	w.refuses("a", []string{"running"}, path, "node", "run", "--listen", "udp://0.0.0.0:5555", "--open")
+	w.refuses("a", []string{"running already", "--state"}, path, "node", "run", "--listen", "udp://0.0.0.0:5555", "--open")
 	w.refuses("a", []string{"in use", meshPort}, path, "node", "run", "--listen", "udp://[::]:"+meshPort, "--open",
 		"--state", w.box["a"].Dir+"/state2", "--run", w.box["a"].Dir+"/run2")
 
@@ -72,7 +72,7 @@ func TestE2EErrors(t *testing.T) {
 
 	// A device that is not there, rights that are missing, a disk that is full.
 	w.refuses("a", []string{"/dev/net/tun"}, "unshare", "-m", "sh", "-c", "mount -t tmpfs none /dev && exec "+path+" vpn up")
-	w.must(os.Chmod(w.box["a"].Dir, 0o755), os.Chmod(w.box["a"].Run(), 0o755))
+	w.must(os.Chmod(w.lab.Dir(), 0o755), os.Chmod(w.box["a"].Dir, 0o755), os.Chmod(w.box["a"].Run(), 0o755))
 	w.refuses("a", []string{"root"}, "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", path, "vpn", "up")
 	w.checkFullDisk(path)
 }

@@ -247,12 +247,15 @@ var forbidden = []struct {
 	allow []string // files, or folders with a slash at the end
 }{
 	{regexp.MustCompile(`^os\.Exit$`), []string{"cmd/skywire/main.go", "cmd/demo/"}},
-	{regexp.MustCompile(`^signal\.(Notify|NotifyContext|Ignore|Reset)$`), []string{"cmd/skywire/main.go", "cmd/demo/", "cmd/internal/lab/user_linux.go"}},
+	{regexp.MustCompile(`^signal\.(Notify|NotifyContext|Ignore|Reset)$`), []string{
+		"cmd/skywire/main.go", "cmd/demo/", "cmd/internal/lab/user_linux.go",
+		"cmd/internal/applets/viscript_unix.go", // SIGCHLD: to look is all, nothing is taken from others
+	}},
 	{regexp.MustCompile(`^flag\.(CommandLine|Parse|Args|Arg|String|Int|Bool|Var|Duration)$`), nil},
 	{regexp.MustCompile(`^log\.(Fatal|Panic|SetOutput|SetFlags)`), nil},
 	{regexp.MustCompile(`^slog\.SetDefault$`), []string{"cmd/skywire/main.go"}},
 	{regexp.MustCompile(`^time\.Sleep$`), nil},
-	{regexp.MustCompile(`^os\.(Setenv|Unsetenv|Chdir)$`), []string{"cmd/skywire/main.go"}},
+	{regexp.MustCompile(`^os\.(Setenv|Unsetenv|Chdir)$`), []string{"cmd/skywire/main.go", "signal/auto/"}}, // auto takes its token out of sight of children
 	{regexp.MustCompile(`^(syscall|unix)\.(Umask|Setrlimit|Chdir)$`), nil},
 	{regexp.MustCompile(`^runtime\.GOMAXPROCS$`), []string{"cmd/skywire/main.go"}},
 	{regexp.MustCompile(`^debug\.(SetGCPercent|SetMemoryLimit)$`), []string{"cmd/skywire/main.go"}},
@@ -318,6 +321,81 @@ func checkFile(t *testing.T, name, path string) {
 		}
 		return true
 	})
+}
+
+// TestLogKeys: the keys of log lines come from the list in mesh/doc.go, and the list has no others.
+func TestLogKeys(t *testing.T) {
+	t.Parallel()
+	all := packages(t)
+	_, list, ok := strings.Cut(read(t, filepath.Join(all["mesh"].Dir, "doc.go")), "a test reads it:\n")
+	if !ok {
+		t.Fatal("mesh/doc.go has no list of keys")
+	}
+	known := map[string]bool{}
+	for _, k := range strings.Fields(strings.ReplaceAll(strings.TrimSuffix(strings.TrimSpace(list), "package mesh"), "//", "")) {
+		known[k] = false
+	}
+	for name, p := range all {
+		for _, f := range p.GoFiles {
+			set := token.NewFileSet()
+			file, err := parser.ParseFile(set, filepath.Join(p.Dir, f), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, k := range logKeys(file) {
+				if _, ok := known[k]; !ok {
+					t.Errorf("%s/%s logs %q, which the list in mesh/doc.go does not have", name, f, k)
+				}
+				known[k] = true
+			}
+		}
+	}
+	for k, used := range known {
+		if !used {
+			t.Errorf("no log line has %q of the list in mesh/doc.go", k)
+		}
+	}
+}
+
+// logKeys finds x.Debug("text", "key", value, …), the other levels, and x.With("key", value, …).
+func logKeys(file *ast.File) (keys []string) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		call, ok := n.(*ast.CallExpr)
+		if !ok {
+			return true
+		}
+		sel, ok := call.Fun.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		args := call.Args
+		switch sel.Sel.Name {
+		case "Debug", "Info", "Warn", "Error":
+			if len(args) == 0 || literal(args[0]) == "" {
+				return true
+			}
+			args = args[1:]
+		case "With":
+		default:
+			return true
+		}
+		for i := 0; i+1 < len(args); i += 2 {
+			if k := literal(args[i]); k != "" {
+				keys = append(keys, k)
+			}
+		}
+		return true
+	})
+	return keys
+}
+
+// literal is the text of a string literal, else "".
+func literal(e ast.Expr) string {
+	l, ok := e.(*ast.BasicLit)
+	if !ok || l.Kind != token.STRING {
+		return ""
+	}
+	return strings.Trim(l.Value, "`\"")
 }
 
 // TestEveryParserIsFuzzed: an exported Parse function has a Fuzz test in its package that calls it (STYLE 33).

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -375,7 +374,6 @@ func (w *world) stopAll(order ...string) {
 			if !strings.HasSuffix(name, " "+what) {
 				continue
 			}
-			p.Signal(syscall.SIGTERM)
 			if err := p.Stop(10 * time.Second); err != nil {
 				w.t.Error(err)
 			} else if code := p.ExitCode(); code != 0 {

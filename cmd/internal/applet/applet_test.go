@@ -160,6 +160,8 @@ func TestCommand(t *testing.T) {
 	}}
 	old := c
 	old.Default, old.DefaultTakes = say("default"), func(args []string) bool { return strings.Contains(args[0], ":") }
+	bare := c
+	bare.Default = say("bare")
 	for _, x := range []struct {
 		c    Command
 		args string
@@ -176,7 +178,9 @@ func TestCommand(t *testing.T) {
 		{c, "--help", "node: a node", "", 0},
 		{c, "help", "node: a node", "", 0},
 		{old, "127.0.0.1:20000 x", "default[127.0.0.1:20000 x]", "", 0},
-		{old, "", "default[]", "", 0},
+		{old, "", "", "node: which verb?", 2},
+		{bare, "", "bare[]", "", 0},
+		{bare, "--unknown", "bare[--unknown]", "", 0},
 		{old, "rnu", "", "did you mean", 2},
 	} {
 		e, out, talk := testEnv(strings.Fields(x.args)...)

@@ -28,7 +28,7 @@ func (f *Flags) Overlay(open Opener, section string, into any) error {
 	}
 	restore := f.snapshot()
 	if err := s.Section(section, into); err != nil {
-		return err
+		return fmt.Errorf("%s: %w", f.Config, err)
 	}
 	return restore()
 }

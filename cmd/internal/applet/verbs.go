@@ -23,8 +23,8 @@ type Command struct {
 	Summary string
 	About   string // printed by --help before the verbs
 	Verbs   []Verb
-	// Default, where not nil, runs when no verb is given, or when the first word is none and DefaultTakes says so
-	// (the 2017 positional forms). Its Args are all the words.
+	// Default, where not nil, runs when the first word is no verb and DefaultTakes says so (the positional forms of
+	// 2017); without DefaultTakes, when there is no word or a flag comes first. Its Args are all the words.
 	Default      Func
 	DefaultTakes func(args []string) bool
 }
@@ -42,7 +42,7 @@ func (c Command) Applet() Applet {
 func (c Command) Run(ctx context.Context, e *Env) int {
 	lead, rest := splitCommon(e.Args)
 	if len(rest) == 0 {
-		if c.Default != nil {
+		if c.Default != nil && c.DefaultTakes == nil {
 			return c.Default(ctx, e)
 		}
 		e.Talk(c.Name, "which verb?")
