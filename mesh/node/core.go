@@ -312,6 +312,13 @@ func (n *Core) send(now time.Duration, b *neighbour, m wire.Message) {
 	}
 }
 
+// ack answers a message that asks for it.
+func (n *Core) ack(now time.Duration, b *neighbour, request uint32) {
+	if request != 0 {
+		n.send(now, b, wire.Ack{Request: request})
+	}
+}
+
 // host is Core as mesh/link sees it.
 type host Core
 

@@ -238,6 +238,7 @@ func (n *Core) receiveDigest(now time.Duration, b *neighbour, body []byte) {
 		n.drops.malformed++
 		return
 	}
+	n.ack(now, b, f.Request)
 	if f.Page == 0 || f.Request != b.digest {
 		b.digest, b.digestNext = f.Request, key.Public{}
 	}

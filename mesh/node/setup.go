@@ -313,6 +313,7 @@ func (n *Core) receiveRemove(now time.Duration, b *neighbour, body []byte) {
 		n.drops.malformed++
 		return
 	}
+	n.ack(now, b, f.Request)
 	if p := n.paths[f.ID]; p != nil && p.first == b {
 		n.pathLost(now, p, "removed by a relay: "+reasonName(f.Reason))
 		return
@@ -354,6 +355,7 @@ func (n *Core) receiveEvent(now time.Duration, b *neighbour, body []byte) {
 		n.drops.malformed++
 		return
 	}
+	n.ack(now, b, f.Request)
 	for _, p := range n.pathList() {
 		if p.first == b && p.fp != nil && f.Label-p.outBase < uint32(p.outN) {
 			n.pathEvent(now, p, f)

@@ -66,8 +66,8 @@ const (
 )
 
 // RulesList is one page of the rules that the sender uses at the receiver. The receiver removes what it holds
-// for the sender and does not find, and answers Remove for what it finds and does not hold. Each page is
-// answered by Ack.
+// for the sender and does not find, and answers Remove for what it finds and does not hold. The list is an
+// answer and gets none.
 //
 //	request 4 | page 2 | pages 2 | entries 20 each
 type RulesList struct {
