@@ -1,22 +1,28 @@
 package node
 
-import "errors"
+import (
+	"errors"
 
+	"skywire/signal"
+)
+
+// Errors that reach people by node.sock carry signal's stable names, and so their exit status.
 var (
 	// ErrNotAdmitted is returned when a key is on no list of this node.
-	ErrNotAdmitted = errors.New("key is not admitted here (run with --open or --allow KEY)")
+	ErrNotAdmitted = signal.Errorf(signal.ErrRefused, "key is not admitted here (run with --open or --allow KEY)")
 	// ErrSelf is returned when a node is asked for a session with itself.
-	ErrSelf = errors.New("this is our own key")
+	ErrSelf = signal.Errorf(signal.ErrUsage, "this is our own key")
 	// ErrUnreachable is returned when no path to a node could be set up.
-	ErrUnreachable = errors.New("no path to the node")
+	ErrUnreachable = signal.Errorf(signal.ErrUnreachable, "no path to the node")
 	// ErrTimeout is returned when a node did not answer.
-	ErrTimeout = errors.New("no answer")
+	ErrTimeout = signal.Errorf(signal.ErrTimeout, "no answer")
 	// ErrTooManySessions is returned when the session table is full.
-	ErrTooManySessions = errors.New("too many sessions")
+	ErrTooManySessions = signal.Errorf(signal.ErrBusy, "too many sessions")
 	// ErrBusy is returned when too many requests of a kind are under way.
-	ErrBusy = errors.New("too many requests at once")
-	// ErrClosed is returned when the node has ended.
-	ErrClosed = errors.New("node has ended")
+	ErrBusy = signal.Errorf(signal.ErrBusy, "too many requests at once")
 	// ErrUnknown is returned when a name stands for no node that is known here.
-	ErrUnknown = errors.New("no such node")
+	ErrUnknown = signal.Errorf(signal.ErrNotFound, "no such node")
 )
+
+// ErrClosed is returned when the node has ended.
+var ErrClosed = errors.New("node has ended")

@@ -48,6 +48,7 @@ const (
 	maxRecords  = 20 // signatures checked a second over all of TCP
 	acceptPause = time.Second
 	callTimeout = 10 * time.Second
+	localLook   = 2 * time.Second // how often the own node's services are read: a local call
 )
 
 // Node is what the tracker needs of the node beside it. FromApp makes one of an app.Client.
@@ -238,7 +239,7 @@ func (t *Tracker) learn(ctx context.Context, n Node) {
 				t.c.Log.Debug("service not taken", "key", k, "err", err)
 			}
 		}
-		if !pause(ctx, Renew) {
+		if !pause(ctx, localLook) {
 			return
 		}
 	}
