@@ -34,7 +34,6 @@ type peerSession struct {
 	sealed uint64 // frames under the present key, as last told to the ring
 	renew  bool   // the peer lost the session: the next setup carries a handshake
 	rekey  *session.Handshake
-	rekeyN int
 	rekeyT time.Duration
 
 	wantedAt time.Duration // when somebody last needed the session
@@ -42,7 +41,6 @@ type peerSession struct {
 	failed   []failedPath
 	waiting  [][]byte // packets that came before the session stood
 	waiters  []func(error)
-	created  time.Duration
 }
 
 // failedPath is a path that broke or was refused lately.
@@ -519,7 +517,6 @@ func (n *Core) tickSessionRekey(now time.Duration, s *peerSession) {
 		return
 	}
 	s.rekey = hs
-	s.rekeyN++
 	s.rekeyT = now + max(500*time.Millisecond, 3*s.active.probe.srtt)
 	n.control(now, s.active, wire.ControlRekey1{Noise: [wire.Noise1Len]byte(noise)})
 }
