@@ -220,11 +220,27 @@ func (s *Links) receiveResp(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	l.hs, l.hsAt, l.hsTries = nil, 0, 0
+	l.answered = now
 	s.install(now, l, keys)
 	l.theirLabel = f.Label
-	l.endpoint = from
+	// The answer is fresh, so the INIT arrived where it was sent to. Where the answer came from is anybody's word.
+	l.endpoint = l.dialled
 	s.proven(now, l, keys)
 	s.sendFrame(now, l, l.endpoint, wire.Keep{})
+	if from != l.endpoint {
+		s.challenge(now, l, from, len(b))
+	}
+}
+
+// crossed reports whether p is the handshake to give up because both ends dialled at once: the one that the larger key
+// began counts, so that both ends settle on the same keys and labels. Ours has just been answered.
+func (s *Links) crossed(now time.Duration, p *session.Pending) bool {
+	l := s.byPeer[p.Keys.Peer]
+	if l == nil || l.state != Up || l.boot != p.Keys.Theirs.Boot || now-l.answered >= session.PendingLife {
+		return false
+	}
+	self := s.cfg.Identity.Public()
+	return l.answered != 0 && l.peer.Less(self)
 }
 
 // proven is called when a key is known to work: the link is up under it.
@@ -316,6 +332,10 @@ func (s *Links) receiveIsMe(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	delete(s.asking, from)
+	if f.Key == s.cfg.Identity.Public() {
+		s.cfg.Log.Warn("link refused", "addr", from.Addr, "err", ErrSelf)
+		return
+	}
 	if l := q.suspect; l != nil {
 		s.found(l, from, f.Key)
 		return

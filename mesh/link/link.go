@@ -184,6 +184,7 @@ type Link struct {
 	endpoint   forward.Endpoint
 	boot       uint64
 	upSince    time.Duration
+	answered   time.Duration // when a handshake of ours was last answered
 
 	dialled forward.Endpoint // where the last INIT went
 	trouble string           // why the link is not up, for people
@@ -199,7 +200,7 @@ type Link struct {
 
 	counter    uint64        // of LINK frames sent; never goes back
 	openedWith *session.Keys // key of the LINK frame in hand
-	windows    map[uint8]*session.Window
+	windows    map[uint8]*window
 
 	lastRx, lastTx time.Duration
 	ping           pinger
@@ -314,7 +315,7 @@ func (s *Links) add(peer key.Public) (*Link, error) {
 		s.drops.Limit++
 		return nil, ErrTooManyLinks
 	}
-	l := &Link{peer: peer, windows: map[uint8]*session.Window{}, pieces: map[uint16]*pieceBuffer{}}
+	l := &Link{peer: peer, windows: map[uint8]*window{}, pieces: map[uint16]*pieceBuffer{}}
 	l.ring = session.NewRing(session.RingConfig{RekeyAfter: s.timers.Rekey, RekeyJitter: s.timers.Rekey / 12, RejectAfter: s.timers.Rekey * 3 / 2})
 	l.label = s.freeLabel()
 	l.jar = session.NewJar(peer)

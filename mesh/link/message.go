@@ -43,6 +43,9 @@ func (s *Links) seal(now time.Duration, l *Link, to forward.Endpoint) error {
 	if keys == nil || !to.Addr.IsValid() {
 		return ErrDown
 	}
+	if to != l.endpoint && !l.move.afford(to, wire.LinkOverhead+len(s.plain)) {
+		return ErrUnproven
+	}
 	h := wire.Header{Type: wire.TypeLink, Key: keys.SendID, Label: l.theirLabel, Counter: l.counter}
 	l.counter++
 	l.ring.Sent(now, 1)
@@ -66,6 +69,9 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 	l := s.byLabel[h.Label]
 	if l == nil {
 		if p := s.gate.Pending(h.Label); p != nil {
+			if s.crossed(now, p) {
+				return
+			}
 			l = s.confirm(now, from, p, h, b)
 		}
 	}
@@ -97,21 +103,24 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	w.Mark(h.Counter)
-	s.opened(now, l, keys, from)
+	newest := h.Counter >= w.highest
+	w.highest = max(w.highest, h.Counter)
+	s.opened(now, l, keys, from, len(b), newest)
 	s.messages(now, l, from, body)
 }
 
 // opened notes that a frame of keys was good: it proves a new key, and shows where the neighbour is.
-func (s *Links) opened(now time.Duration, l *Link, keys *session.Keys, from forward.Endpoint) {
+// Only the newest frame of a key shows that: an older one may have been under way while the neighbour moved.
+func (s *Links) opened(now time.Duration, l *Link, keys *session.Keys, from forward.Endpoint, size int, newest bool) {
 	l.lastRx = now
 	l.openedWith = keys
 	first := l.ring.Opened(now, keys.RecvID)
-	if from != l.endpoint {
-		if l.state != Up {
-			l.endpoint = from
-		} else {
-			s.challenge(now, l, from)
-		}
+	switch {
+	case from == l.endpoint:
+	case l.state != Up:
+		l.endpoint = from
+	case newest:
+		s.challenge(now, l, from, size)
 	}
 	if first || l.state != Up {
 		s.dropWindows(l)
@@ -258,5 +267,11 @@ func (s *Links) receiveRekey2(now time.Duration, l *Link, b []byte) {
 // install adds a key to the link, with a replay window of its own.
 func (s *Links) install(now time.Duration, l *Link, keys *session.Keys) {
 	l.ring.Install(now, keys)
-	l.windows[keys.RecvID] = session.NewWindow(linkWindow)
+	l.windows[keys.RecvID] = &window{Window: session.NewWindow(linkWindow)}
+}
+
+// window is the replay window of the LINK frames under one key.
+type window struct {
+	*session.Window
+	highest uint64
 }

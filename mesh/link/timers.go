@@ -199,25 +199,43 @@ func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
 
 // mover holds the challenge to an address that the neighbour seems to have moved to.
 type mover struct {
-	to    forward.Endpoint
-	nonce [8]byte
-	at    time.Duration
-	tries int
+	to     forward.Endpoint
+	nonce  [8]byte
+	at     time.Duration
+	tries  int
+	credit int // bytes that may still be sent there
 }
 
-// challenge asks an unfamiliar address to prove that the neighbour is really there.
-func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint) {
-	m := &l.move
-	if m.tries > 0 && m.to == to && now < m.at {
-		return
+// unprovenShare is how many bytes may be sent to an unproven address for each received from it.
+const unprovenShare = 3
+
+// afford takes the bytes of a frame to an unproven address from what may be sent there.
+func (m *mover) afford(to forward.Endpoint, size int) bool {
+	if m.to != to || m.credit < size {
+		return false
 	}
+	m.credit -= size
+	return true
+}
+
+// challenge asks an unfamiliar address, from which so many bytes came, to prove that the neighbour is really there.
+func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint, received int) {
+	m := &l.move
 	if m.to != to {
 		*m = mover{to: to}
 		s.fillRandom(m.nonce[:])
 	}
+	m.credit += unprovenShare * received
+	if m.tries == 0 || now >= m.at {
+		s.sendChallenge(now, l)
+	}
+}
+
+func (s *Links) sendChallenge(now time.Duration, l *Link) {
+	m := &l.move
 	m.tries++
 	m.at = now + s.timers.RetryMin
-	s.sendFrame(now, l, to, wire.Challenge{Random: m.nonce})
+	s.sendFrame(now, l, m.to, wire.Challenge{Random: m.nonce})
 }
 
 func (s *Links) tickMove(now time.Duration, l *Link) time.Duration {
@@ -232,7 +250,7 @@ func (s *Links) tickMove(now time.Duration, l *Link) time.Duration {
 		*m = mover{}
 		return now + time.Second
 	}
-	s.challenge(now, l, m.to)
+	s.sendChallenge(now, l)
 	return m.at
 }
 
