@@ -268,6 +268,7 @@ func (s *Links) receiveRekey2(now time.Duration, l *Link, b []byte) {
 func (s *Links) install(now time.Duration, l *Link, keys *session.Keys) {
 	l.ring.Install(now, keys)
 	l.windows[keys.RecvID] = &window{Window: session.NewWindow(linkWindow)}
+	s.dropWindows(l)
 }
 
 // window is the replay window of the LINK frames under one key.
