@@ -2,7 +2,6 @@ package applets
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -16,8 +15,6 @@ import (
 	"skywire/mesh/key"
 	"skywire/mesh/manager"
 	"skywire/mesh/store"
-	"skywire/signal"
-	"skywire/supervisor/config"
 )
 
 // managerName is the applet, its app beside the node, its section and its state file.
@@ -51,14 +48,6 @@ type managerConfig struct {
 	Open   bool     `yaml:"open"`
 	Allow  []string `yaml:"allow"`
 	Peers  []string `yaml:"peers"`
-}
-
-func openSections(path string) (applet.Sections, error) {
-	f, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
 }
 
 const managerRunAbout = `Runs the manager beside the node of this box, or, with --listen, a node and the manager in one process.
@@ -158,78 +147,6 @@ func runManager(ctx context.Context, f *applet.Flags) error {
 		return err
 	}
 	return besideNode(ctx, node, m.Run)
-}
-
-// besideNode runs an app and, next to it, what keeps its tie to the node.
-func besideNode(ctx context.Context, node *app.Client, run func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var tie sync.WaitGroup
-	var tieErr error
-	tie.Go(func() { tieErr = node.Run(ctx) })
-	err := run(ctx)
-	cancel()
-	tie.Wait()
-	return errors.Join(err, tieErr)
-}
-
-// awaitNode connects to the node of this box; it gives one that is just starting some time, with a word to the person
-// who waits.
-func awaitNode(ctx context.Context, f *applet.Flags, wait time.Duration) (*app.Client, error) {
-	deadline := time.NewTimer(wait)
-	defer deadline.Stop()
-	retry := time.NewTicker(200 * time.Millisecond)
-	defer retry.Stop()
-	for told := false; ; told = true {
-		node, err := app.Dial(ctx, f.Run)
-		if err == nil || !errors.Is(err, app.ErrNotRunning) {
-			return node, err
-		}
-		if !told && wait > 0 {
-			f.Logger().Info("waiting for the node", "run", f.Run)
-		}
-		if wait <= 0 {
-			return nil, noNode(err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-deadline.C:
-			return nil, noNode(err)
-		case <-retry.C:
-		}
-	}
-}
-
-func noNode(err error) error {
-	return fmt.Errorf("%w; start it with: skywire node run (or say with --run where its sockets are)", err)
-}
-
-// programVersion is what nodes and managers tell others of their program.
-func programVersion() string { return applet.Version().Version }
-
-// callApp asks an app of this box through the node.
-func callApp(ctx context.Context, node *app.Client, name, method string, params, result any) error {
-	raw, err := json.Marshal(params)
-	if err != nil {
-		return err
-	}
-	err = node.Call(ctx, "app.call", app.CallParams{App: name, Method: method, Params: raw}, result)
-	if !errors.Is(err, signal.ErrNotFound) {
-		return err
-	}
-	// The app is missing, or it misses what was asked for.
-	type named struct {
-		Name string `json:"name"`
-	}
-	var apps []named
-	if listErr := node.Call(ctx, "app.list", nil, &apps); listErr != nil {
-		return errors.Join(err, listErr)
-	}
-	if slices.ContainsFunc(apps, func(a named) bool { return a.Name == name }) {
-		return err
-	}
-	return applet.WithCode(applet.NotRunning, fmt.Errorf("the %s of this box is not running; start it with: skywire %s run", name, name))
 }
 
 // managerTimeout bounds a question of a person.

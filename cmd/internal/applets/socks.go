@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -20,7 +19,6 @@ import (
 	"skywire/signal"
 	"skywire/socks"
 	"skywire/socks/proxy"
-	"skywire/supervisor/config"
 )
 
 // Kinds under which the two apps of socks register with the node.
@@ -75,14 +73,6 @@ type socksServerConfig struct {
 	Trackers     []string `yaml:"trackers"`
 }
 
-func openSocksConfig(path string) (applet.Sections, error) {
-	f, err := config.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
-}
-
 const socksClientAbout = `Runs the proxy that programs of this box use: SOCKS5 and HTTP CONNECT on one port.
 
     curl --proxy socks5h://127.0.0.1:1080 https://example.com/     names are resolved at the exit
@@ -111,7 +101,7 @@ func socksClient(ctx context.Context, e *applet.Env) int {
 	f.ListVar(&v.Trackers, "tracker", "with --server auto, ask this apptracker too: `NODE` or HOST:PORT (repeatable)")
 	words, err := f.Parse(0, 3)
 	if err == nil {
-		err = f.Overlay(openSocksConfig, "socks", &c)
+		err = f.Overlay(openSections, "socks", &c)
 	}
 	if err == nil && len(words) > 0 {
 		var port int
@@ -130,7 +120,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	if err != nil {
 		return err
 	}
-	node, err := socksNode(ctx, f)
+	node, err := awaitNode(ctx, f, 0)
 	if err != nil {
 		return err
 	}
@@ -157,7 +147,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	if err := node.Register(ctx, app.Registration{Name: v.Name, Kind: socksClientKind}); err != nil {
 		return fmt.Errorf("register %q with the node: %w", v.Name, err)
 	}
-	return socksRun(ctx, node, p.Run)
+	return besideNode(ctx, node, p.Run)
 }
 
 // socksKnown finds a mistyped server before anybody waits for it. A name.mesh may become known later, when the records
@@ -196,7 +186,7 @@ func socksServer(ctx context.Context, e *applet.Env) int {
 	f.ListVar(&v.Trackers, "tracker", "announce the exit to the apptracker of this `NODE` (repeatable)")
 	words, err := f.Parse(0, 3)
 	if err == nil {
-		err = f.Overlay(openSocksConfig, "socks", &c)
+		err = f.Overlay(openSections, "socks", &c)
 	}
 	if err == nil && len(words) > 0 {
 		v.Name, _, err = socksPositional(e, words)
@@ -211,12 +201,12 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 	if err := checkTrackers(v.Trackers); err != nil {
 		return err
 	}
-	node, err := socksNode(ctx, f)
+	node, err := awaitNode(ctx, f, 0)
 	if err != nil {
 		return err
 	}
 	defer node.Close()
-	keys, everybody, err := socksAllowed(ctx, node, v.Allow)
+	keys, everybody, err := allowed(ctx, node, v.Allow)
 	if err != nil {
 		return err
 	}
@@ -241,7 +231,7 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 	if err := node.Register(ctx, r); err != nil {
 		return fmt.Errorf("register %q with the node: %w", v.Name, err)
 	}
-	return socksRun(ctx, node, func(ctx context.Context) error {
+	return besideNode(ctx, node, func(ctx context.Context) error {
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		for _, where := range v.Trackers {
@@ -249,27 +239,6 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 		}
 		return x.Run(ctx)
 	})
-}
-
-// socksAllowed opens the words of --allow. Without any, the members of a cluster may use its exits.
-func socksAllowed(ctx context.Context, node *app.Client, words []string) (keys []key.Public, everybody bool, err error) {
-	if len(words) == 0 {
-		return nil, node.Self().Prefix != key.Open().Prefix(), nil
-	}
-	for _, w := range words {
-		if w == "any" {
-			everybody = true
-			continue
-		}
-		k, err := node.Resolve(ctx, w)
-		if err != nil {
-			return nil, false, fmt.Errorf("--allow %s: %w; a key is what skywire node id prints on that box", w, err)
-		}
-		if !slices.Contains(keys, k) {
-			keys = append(keys, k)
-		}
-	}
-	return keys, everybody, nil
 }
 
 // socksPositional opens NAME NODE_ADDR PORT of 2017.
@@ -281,33 +250,10 @@ func socksPositional(e *applet.Env, words []string) (name string, port int, err 
 	if err != nil || port < 1 || port > 65535 {
 		return "", 0, applet.Usagef("PORT %q is no port number", words[2])
 	}
-	host, _, err := net.SplitHostPort(words[1])
-	if err != nil {
-		return "", 0, applet.Usagef("NODE_ADDR %q is no HOST:PORT", words[1])
-	}
-	if !socksLocal(host) {
-		e.Talk("socks", "%s is no address of this box; an app speaks to the node of its own box now, the one whose sockets are in --run", words[1])
+	if err := nodeAddr2017(e, "socks", words[1]); err != nil {
+		return "", 0, err
 	}
 	return words[0], port, nil
-}
-
-// socksLocal reports whether host is this box.
-func socksLocal(host string) bool {
-	if host == "localhost" || host == "" {
-		return true
-	}
-	a, err := netip.ParseAddr(host)
-	if err != nil {
-		return false
-	}
-	if a.IsLoopback() || a.IsUnspecified() {
-		return true
-	}
-	own, err := net.InterfaceAddrs()
-	return err == nil && slices.ContainsFunc(own, func(o net.Addr) bool {
-		n, ok := o.(*net.IPNet)
-		return ok && n.IP.Equal(a.AsSlice())
-	})
 }
 
 // socksCredentials reads the password.
@@ -337,29 +283,6 @@ func socksCredentials(e *applet.Env, user, file string) (socks.Credentials, erro
 	return socks.Credentials{User: user, Password: line}, nil
 }
 
-// socksNode connects to the node of this box.
-func socksNode(ctx context.Context, f *applet.Flags) (*app.Client, error) {
-	node, err := app.Dial(ctx, f.Run)
-	switch {
-	case errors.Is(err, app.ErrNotRunning):
-		return nil, fmt.Errorf("%w; start it with: skywire node run (or say with --run where its sockets are)", err)
-	case errors.Is(err, fs.ErrPermission):
-		return nil, applet.WithCode(applet.Refused, fmt.Errorf("%w; run this as the node's user or as root", err))
-	}
-	return node, err
-}
-
-// socksRun keeps the tie to the node while run runs.
-func socksRun(ctx context.Context, node *app.Client, run func(context.Context) error) error {
-	ctx, cancel := context.WithCancel(ctx)
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = node.Run(ctx) }) // ends with ctx only
-	err := run(ctx)
-	cancel()
-	wg.Wait()
-	return err
-}
-
 // socksReport is one element of socks status --json.
 type socksReport struct {
 	Name   string          `json:"name"`
@@ -374,7 +297,7 @@ func socksStatus(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := socksNode(ctx, f)
+		node, err := awaitNode(ctx, f, 0)
 		if err != nil {
 			return err
 		}
@@ -476,7 +399,7 @@ func socksServers(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := socksNode(ctx, f)
+		node, err := awaitNode(ctx, f, 0)
 		if err != nil {
 			return err
 		}

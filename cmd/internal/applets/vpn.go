@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -90,7 +89,7 @@ func vpnUp(ctx context.Context, e *applet.Env) int {
 	f, c := vpnFlags(e, "vpn up", "[--dev NAME] [flags]", vpnUpAbout)
 	_, err := f.Parse(0, 0)
 	if err == nil {
-		err = f.Overlay(openSocksConfig, "vpn", c)
+		err = f.Overlay(openSections, "vpn", c)
 	}
 	if err != nil {
 		return f.Exit(err)
@@ -123,7 +122,7 @@ func vpnServer(ctx context.Context, e *applet.Env) int {
 	f.StringVar(&v.Pool, "pool", vpn.DefaultPool().String(), "`CIDR` to give clients addresses from")
 	words, err := f.Parse(0, 2)
 	if err == nil {
-		err = f.Overlay(openSocksConfig, "vpn", c)
+		err = f.Overlay(openSections, "vpn", c)
 	}
 	if err == nil && len(words) > 0 {
 		c.Name, err = vpnPositional(e, words, "NAME NODE_ADDR", 2)
@@ -157,7 +156,7 @@ func vpnClient(ctx context.Context, e *applet.Env) int {
 	f.ListVar(&v.Accept, "accept", "public `CIDR` that the server may take over (repeatable)")
 	words, err := f.Parse(0, 3)
 	if err == nil {
-		err = f.Overlay(openSocksConfig, "vpn", c)
+		err = f.Overlay(openSections, "vpn", c)
 	}
 	if err == nil && len(words) > 0 {
 		c.Name, err = vpnPositional(e, words, "NAME NODE_ADDR PORT", 3)
@@ -174,12 +173,8 @@ func vpnPositional(e *applet.Env, words []string, form string, want int) (name s
 	if len(words) != want {
 		return "", applet.Usagef("want flags alone, or the 2017 form %s", form)
 	}
-	host, _, err := net.SplitHostPort(words[1])
-	if err != nil {
-		return "", applet.Usagef("NODE_ADDR %q is no HOST:PORT", words[1])
-	}
-	if !socksLocal(host) {
-		e.Talk("vpn", "%s is no address of this box; an app speaks to the node of its own box now, the one whose sockets are in --run", words[1])
+	if err := nodeAddr2017(e, "vpn", words[1]); err != nil {
+		return "", err
 	}
 	return words[0], nil
 }
@@ -194,7 +189,7 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 	if err := tun.Available(); err != nil {
 		return err
 	}
-	node, err := socksNode(ctx, f)
+	node, err := awaitNode(ctx, f, 0)
 	if err != nil {
 		return err
 	}
@@ -279,24 +274,17 @@ func vpnPrefix(flag, word string) (netip.Prefix, error) {
 	return p.Masked(), nil
 }
 
-// vpnAllowed opens the words of --allow. Without any, the members of a cluster may use its servers.
+// vpnAllowed opens the words of --allow in the form that services state.
 func vpnAllowed(ctx context.Context, node *app.Client, words []string) ([]string, error) {
-	if len(words) == 0 && node.Self().Prefix != key.Open().Prefix() {
-		return []string{app.AnyMember}, nil
+	keys, everybody, err := allowed(ctx, node, words)
+	if err != nil || everybody {
+		return []string{app.AnyMember}, err
 	}
-	var out []string
-	for _, w := range words {
-		if w == "any" || w == app.AnyMember {
-			out = append(out, app.AnyMember)
-			continue
-		}
-		k, err := node.Resolve(ctx, w)
-		if err != nil {
-			return nil, fmt.Errorf("--allow %s: %w; a key is what skywire node id prints on that box", w, err)
-		}
-		out = append(out, k.String())
+	var all []string
+	for _, k := range keys {
+		all = append(all, k.String())
 	}
-	return out, nil
+	return all, nil
 }
 
 // vpnReport is what vpn status --json prints.
@@ -313,7 +301,7 @@ func vpnStatus(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := socksNode(ctx, f)
+		node, err := awaitNode(ctx, f, 0)
 		if err != nil {
 			return err
 		}
@@ -418,7 +406,7 @@ func vpnServers(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := socksNode(ctx, f)
+		node, err := awaitNode(ctx, f, 0)
 		if err != nil {
 			return err
 		}

@@ -77,7 +77,7 @@ vpn:
 	if _, err := f.Parse(0, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Overlay(openSocksConfig, "vpn", c); err != nil {
+	if err := f.Overlay(openSections, "vpn", c); err != nil {
 		t.Fatal(err)
 	}
 	got, err := vpnSettings(f, c)
