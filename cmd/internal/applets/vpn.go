@@ -277,8 +277,11 @@ func vpnPrefix(flag, word string) (netip.Prefix, error) {
 // vpnAllowed opens the words of --allow in the form that services state.
 func vpnAllowed(ctx context.Context, node *app.Client, words []string) ([]string, error) {
 	keys, everybody, err := allowed(ctx, node, words)
-	if err != nil || everybody {
-		return []string{app.AnyMember}, err
+	if err != nil {
+		return nil, err
+	}
+	if everybody {
+		return []string{app.AnyMember}, nil
 	}
 	var all []string
 	for _, k := range keys {
