@@ -73,7 +73,7 @@ func (n *Core) record() *route.Record {
 	return r
 }
 
-// ownLinks states our links as they are this moment.
+// ownLinks states our links as they are this moment, oldest first.
 func (n *Core) ownLinks() []route.Link {
 	var all []route.Link
 	n.links.All(func(l *link.Link) {
@@ -81,7 +81,6 @@ func (n *Core) ownLinks() []route.Link {
 			all = append(all, route.Link{Peer: l.Peer(), RTT: l.RTT(), Loss: l.Loss()})
 		}
 	})
-	slices.SortFunc(all, func(a, b route.Link) int { return cmp.Compare(a.Peer.String(), b.Peer.String()) })
 	return all
 }
 

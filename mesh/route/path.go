@@ -67,7 +67,7 @@ func Paths(g *Graph, from, to key.Public, k int, c Constraints) []Path {
 			paths = append(paths, p)
 		}
 	}
-	slices.SortFunc(paths, func(a, b Path) int {
+	slices.SortStableFunc(paths, func(a, b Path) int {
 		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(len(a.Hops), len(b.Hops)),
 			slices.CompareFunc(a.Hops, b.Hops, order))
 	})

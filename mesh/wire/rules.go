@@ -17,7 +17,7 @@ type Rule struct {
 // RulesDigest is the digest of a set of rules, in rising order of their bytes; the order given does not matter.
 func RulesDigest(rules []Rule) [16]byte {
 	sorted := slices.Clone(rules)
-	slices.SortFunc(sorted, func(a, b Rule) int {
+	slices.SortStableFunc(sorted, func(a, b Rule) int {
 		return cmp.Or(cmp.Compare(a.Base, b.Base), slices.Compare(a.ID[:], b.ID[:]))
 	})
 	var b []byte

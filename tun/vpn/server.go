@@ -287,7 +287,7 @@ func (s *server) tell(ctx context.Context) error {
 		}
 		list = append(list, LeaseStatus{Key: k.String(), IPv4: m.ipv4, Exit: m.exit, Since: m.since})
 	}
-	slices.SortFunc(list, func(a, b LeaseStatus) int { return a.IPv4.Compare(b.IPv4) })
+	slices.SortStableFunc(list, func(a, b LeaseStatus) int { return a.IPv4.Compare(b.IPv4) })
 	s.a.update(func(st *Status) { st.Server.Clients = list })
 	return s.a.setPolicy(ctx, asServer, p)
 }

@@ -233,7 +233,7 @@ func (r *registry) services() []app.Service {
 	for _, s := range r.offered {
 		all = append(all, s.Service)
 	}
-	slices.SortFunc(all, func(a, b app.Service) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b app.Service) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
 
@@ -252,6 +252,6 @@ func (r *registry) list() []App {
 		}
 		all = append(all, a)
 	}
-	slices.SortFunc(all, func(a, b App) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(all, func(a, b App) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }
