@@ -54,6 +54,7 @@ type Config struct {
 	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
 	Plain      bool          // no UDP offloads
 	OpenTUN    func(f *os.File, mtu int) (forward.TUN, error)
+	Ready      func() // called once when all parts run; may be nil
 	Log        *slog.Logger
 }
 
@@ -315,6 +316,9 @@ func (n *Node) Run(ctx context.Context) error {
 	})
 	part("records", n.watchRecords)
 	n.log.Info("node is up", "key", n.Key(), "address", n.core.Address())
+	if n.cfg.Ready != nil {
+		n.cfg.Ready()
+	}
 	wg.Wait()
 	n.log.Info("node ends")
 	return first

@@ -207,10 +207,11 @@ func Ready() {
 		return
 	}
 	self.mu.Lock()
+	told := self.ready
 	self.ready = true
 	conn := self.conn
 	self.mu.Unlock()
-	if conn != nil {
+	if conn != nil && !told {
 		conn.Notify("ready", nil)
 	}
 }

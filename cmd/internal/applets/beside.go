@@ -16,6 +16,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
+	"skywire/signal/auto"
 	"skywire/supervisor/config"
 )
 
@@ -79,6 +80,7 @@ func besideNode(ctx context.Context, node *app.Client, run func(context.Context)
 	var tie sync.WaitGroup
 	var tieErr error
 	tie.Go(func() { tieErr = node.Run(ctx) })
+	auto.Ready()
 	err := run(ctx)
 	cancel()
 	tie.Wait()

@@ -19,6 +19,7 @@ import (
 	"skywire/mesh/node"
 	"skywire/mesh/node/api"
 	"skywire/signal"
+	"skywire/signal/auto"
 	"skywire/tun"
 )
 
@@ -121,7 +122,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	log := f.Logger()
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
-		StoreAfter: c.StoreAfter, Plain: c.Plain, Log: log,
+		StoreAfter: c.StoreAfter, Plain: c.Plain, Log: log, Ready: auto.Ready,
 		OpenTUN: func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 	}
 	if conf.Name == "" {

@@ -14,6 +14,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
+	"skywire/signal/auto"
 	"skywire/tun"
 	"skywire/tun/vpn"
 )
@@ -202,7 +203,7 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 			f.Env().Talk("vpn", "nobody may use this server: the mesh is open and no key is allowed. Add --allow KEY (skywire node id, on the client's box), or --allow any")
 		}
 	}
-	a, err := vpn.New(cfg, vpn.NewNode(node))
+	a, err := vpn.New(cfg, readyVPN{vpn.NewNode(node)})
 	if err != nil {
 		return applet.WithCode(applet.BadUsage, err)
 	}
@@ -214,6 +215,17 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 		return fmt.Errorf("%w; the server allows this box with: vpn server --allow %s", err, node.Self().Key)
 	}
 	return err
+}
+
+// readyVPN tells viscript that the vpn serves when it says so to the node.
+type readyVPN struct{ vpn.Node }
+
+// Status implements vpn.Node.
+func (r readyVPN) Status(v any) error {
+	if s, ok := v.(vpn.Status); ok && (s.State == vpn.Up || s.State == vpn.Connected) {
+		auto.Ready()
+	}
+	return r.Node.Status(v)
 }
 
 // vpnSettings turns words into the app's settings.
