@@ -58,7 +58,7 @@ type path struct {
 	rxBurst   uint64        // frames that came in the tick before
 	reportAt  time.Duration
 	keepAt    time.Duration
-	reported  uint64 // frames received when the last REPORT went out
+	reported  uint64          // frames received when the last REPORT went out
 	heard     wire.LaneReport // what the far end last reported of the packet lanes
 	loss      float64         // of what we send, by these reports, smoothed
 }
