@@ -394,7 +394,7 @@ func TestNoAmplification(t *testing.T) {
 	}
 }
 
-// TestReset rides on a wire that dies and comes back, for ever: nothing may pile up.
+// TestFlapping rides on a wire that dies and comes back, for ever: nothing may pile up.
 func TestFlapping(t *testing.T) {
 	t.Parallel()
 	n, a, b := linked(t, Config{})

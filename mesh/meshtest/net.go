@@ -20,6 +20,7 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/node"
+	"skywire/mesh/route"
 	"skywire/mesh/session"
 )
 
@@ -33,6 +34,7 @@ type Net struct {
 	byAddr map[netip.Addr]*Node
 	wires  map[[2]*Node]*Wire
 	log    *slog.Logger
+	parsed map[string]*route.Record // records verified once for all nodes
 
 	// Tap, if set, sees every datagram that is put on a wire.
 	Tap func(from, to *Node, b []byte)
@@ -81,8 +83,20 @@ func New(seed uint64, log *slog.Logger) *Net {
 	}
 	return &Net{
 		now: time.Second, rand: rand.New(rand.NewPCG(seed, 1)), byAddr: map[netip.Addr]*Node{},
-		wires: map[[2]*Node]*Wire{}, log: log,
+		wires: map[[2]*Node]*Wire{}, log: log, parsed: map[string]*route.Record{},
 	}
+}
+
+// parse verifies a record the first time that any node sees it: a thousand nodes need not verify it a thousand times.
+func (n *Net) parse(raw []byte, id key.NetworkID) (*route.Record, error) {
+	if r := n.parsed[string(raw)]; r != nil {
+		return r, nil
+	}
+	r, err := route.ParseRecord(raw, id)
+	if err == nil {
+		n.parsed[string(raw)] = r
+	}
+	return r, err
 }
 
 // Now returns the virtual time.
@@ -220,6 +234,7 @@ func (nd *Node) Start() {
 	c.Rand = rand.New(rand.NewPCG(nd.net.rand.Uint64(), nd.net.rand.Uint64()))
 	c.Boot = nd.net.rand.Uint64()
 	c.Log = nd.net.log.With("node", nd.Name)
+	c.Parse = nd.net.parse
 	c.Wall = func() time.Time { return time.Unix(1_000_000_000, 0).Add(nd.net.now) }
 	if c.Session.Ciphers == 0 {
 		c.Session.Ciphers = session.ChaCha

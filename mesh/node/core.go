@@ -88,9 +88,10 @@ type CoreConfig struct {
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people only
 	Timers     link.Timers
-	Session    session.Config // test knobs
-	Rekey      time.Duration  // of sessions; 0: 120 s
-	StoreAfter time.Duration  // age from which relay rules are worth storing; 0: 60 s
+	Session    session.Config                                     // test knobs
+	Rekey      time.Duration                                      // of sessions; 0: 120 s
+	StoreAfter time.Duration                                      // age from which relay rules are worth storing; 0: 60 s
+	Parse      func([]byte, key.NetworkID) (*route.Record, error) // test knob: verifies records; nil: route.ParseRecord
 	Log        *slog.Logger
 }
 
@@ -173,7 +174,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 	}
 	n.plane = forward.New(forward.Config{Network: c.Network, Self: n.self, Slots: c.Slots, Generation: c.Rand.Uint32()}, up)
 	n.worker = n.plane.NewWorker(tx)
-	n.db = route.NewDB(route.DBConfig{Network: c.Network, Self: n.self, Boot: c.Boot, Number: c.Sequence, Member: n.member})
+	n.db = route.NewDB(route.DBConfig{Network: c.Network, Self: n.self, Boot: c.Boot, Number: c.Sequence, Member: n.member, Parse: c.Parse})
 	n.byAddr[n.addr] = n.self
 	var err error
 	n.links, err = link.New(link.Config{
