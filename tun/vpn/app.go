@@ -162,9 +162,9 @@ func (a *App) makeDevice(self app.Info) (*os.File, error) {
 	if name != a.c.Device {
 		return nil, errors.Join(fmt.Errorf("device name %q is a pattern: give a plain name", a.c.Device), f.Close())
 	}
-	link := netcfg.Link{MTU: a.c.MTU, QueueLen: queueLenSuper, GSOMaxSize: gsoMaxSize}
-	if a.c.Plain {
-		link = netcfg.Link{MTU: a.c.MTU, QueueLen: queueLen}
+	link := netcfg.Link{MTU: a.c.MTU, QueueLen: queueLen}
+	if !a.c.Plain {
+		link.GSOMaxSize = gsoMaxSize
 	}
 	err = a.net.SetLink(link)
 	if err == nil {
