@@ -31,6 +31,27 @@ func (s *Links) Send(now time.Duration, l *Link, m wire.Message) error {
 	return nil
 }
 
+// SendAll seals messages to a neighbour, as many in a frame as fit; each alone must fit one.
+func (s *Links) SendAll(now time.Duration, l *Link, messages []wire.Message) error {
+	s.plain = s.plain[:0]
+	for _, m := range messages {
+		had := len(s.plain)
+		s.plain = wire.AppendMessage(s.plain, m)
+		if len(s.plain) <= frameRoom || had == 0 {
+			continue
+		}
+		s.plain = s.plain[:had]
+		if err := s.seal(now, l, l.endpoint); err != nil {
+			return err
+		}
+		s.plain = wire.AppendMessage(s.plain[:0], m)
+	}
+	if len(s.plain) == 0 {
+		return nil
+	}
+	return s.seal(now, l, l.endpoint)
+}
+
 // sendFrame seals one message in one LINK frame to an address of the neighbour.
 func (s *Links) sendFrame(now time.Duration, l *Link, to forward.Endpoint, m wire.Message) error {
 	s.plain = wire.AppendMessage(s.plain[:0], m)

@@ -271,6 +271,9 @@ type neighbour struct {
 	rules    int // relay rules that came from here
 
 	flood     map[key.Public]*pendingRecord // records on their way to the neighbour, by origin
+	fresh     []*pendingRecord              // of them, those not yet sent, in order
+	floodAt   time.Duration                 // none of the others is due before
+	acks      []wire.Message                // for records of his, to go in one frame
 	rulesAsk  wire.Rules                    // our RULES that waits for its answer; Request 0: none
 	rulesAt   time.Duration                 // when to repeat it
 	rulesN    int

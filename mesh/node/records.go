@@ -2,7 +2,6 @@ package node
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +22,7 @@ const (
 
 // pendingRecord is a record on its way to a neighbour that has not acknowledged it.
 type pendingRecord struct {
+	key   key.Public
 	raw   []byte
 	num   uint64
 	seq   uint64
@@ -118,24 +118,61 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 	return next
 }
 
+// repeatRecords sends what is new to a neighbour and what it has not acknowledged in time. Records and acknowledgements
+// wait for the end of a batch of events: many of the former turn out to be known there, many of the latter fit one frame.
 func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
+	n.flushAcks(now, b)
 	next := now + time.Second
-	pending := slices.SortedFunc(maps.Values(b.flood), func(a, c *pendingRecord) int { return cmp.Compare(a.seq, c.seq) })
-	for _, p := range pending {
-		if now < p.at {
-			next = min(next, p.at)
-			continue
+	for _, p := range b.fresh {
+		if b.flood[p.key] == p {
+			n.sendRecord(now, b, p)
 		}
-		if p.tries >= recordTries || !b.up {
-			maps.DeleteFunc(b.flood, func(_ key.Public, o *pendingRecord) bool { return o == p })
-			continue
-		}
-		p.tries++
-		p.at = now + recordRetry<<p.tries
-		n.send(now, b, wire.Record{Raw: p.raw})
-		next = min(next, p.at)
 	}
-	return next
+	b.fresh = b.fresh[:0]
+	if len(b.flood) == 0 {
+		return next
+	}
+	if now < b.floodAt {
+		return min(next, b.floodAt)
+	}
+	var due []*pendingRecord
+	b.floodAt = next
+	for _, p := range b.flood {
+		if now < p.at {
+			b.floodAt = min(b.floodAt, p.at)
+			continue
+		}
+		due = append(due, p)
+	}
+	slices.SortFunc(due, func(a, c *pendingRecord) int { return cmp.Compare(a.seq, c.seq) })
+	for _, p := range due {
+		if p.tries >= recordTries || !b.up {
+			delete(b.flood, p.key)
+			continue
+		}
+		n.sendRecord(now, b, p)
+	}
+	return min(next, b.floodAt)
+}
+
+func (n *Core) sendRecord(now time.Duration, b *neighbour, p *pendingRecord) {
+	p.at = now + recordRetry<<p.tries
+	p.tries++
+	b.floodAt = min(b.floodAt, p.at)
+	n.send(now, b, wire.Record{Raw: p.raw})
+}
+
+// acksAtOnce is how many acknowledgements wait at most.
+const acksAtOnce = 64
+
+func (n *Core) flushAcks(now time.Duration, b *neighbour) {
+	if len(b.acks) == 0 {
+		return
+	}
+	if err := n.links.SendAll(now, b.link, b.acks); err != nil {
+		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageRecordAck, "err", err)
+	}
+	b.acks = b.acks[:0]
 }
 
 // flood passes a record on to every neighbour but the one it came from.
@@ -147,11 +184,16 @@ func (n *Core) flood(now time.Duration, e *route.Entry, from key.Public) {
 	})
 }
 
-// offer sends one record to a neighbour until it is acknowledged.
+// offer sends one record to a neighbour, at the end of the batch of events in hand, until it is acknowledged.
 func (n *Core) offer(now time.Duration, b *neighbour, e *route.Entry) {
+	if p := b.flood[e.Key]; p != nil && p.num >= e.Number {
+		return // on its way
+	}
 	n.seq++
-	b.flood[e.Key] = &pendingRecord{raw: e.Raw, num: e.Number, seq: n.seq, at: now + recordRetry, tries: 1}
-	n.send(now, b, wire.Record{Raw: e.Raw})
+	p := &pendingRecord{key: e.Key, raw: e.Raw, num: e.Number, seq: n.seq, at: now + recordRetry}
+	b.flood[e.Key] = p
+	b.fresh = append(b.fresh, p)
+	b.floodAt = min(b.floodAt, p.at)
 }
 
 func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
@@ -163,7 +205,12 @@ func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
 	from := b.link.Peer()
 	v := n.db.Put(now, body, from)
 	if v.Outcome != route.Busy { // a record over quota is to come again
-		n.send(now, b, wire.RecordAck{Key: k, Number: number})
+		if b.acks = append(b.acks, wire.RecordAck{Key: k, Number: number}); len(b.acks) >= acksAtOnce {
+			n.flushAcks(now, b)
+		}
+	}
+	if p := b.flood[k]; p != nil && p.num <= number {
+		delete(b.flood, k) // the neighbour has it already
 	}
 	if v.Outcome == route.Stale && v.Newer != nil {
 		n.offer(now, b, v.Newer)
