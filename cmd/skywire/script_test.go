@@ -2,12 +2,18 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"skywire/cmd/internal/applet"
+	"skywire/cmd/internal/applets"
+	"skywire/supervisor/config"
 )
 
 // TestMain lets this test binary be skywire under every name it answers to: the scripts run the real main.
@@ -65,4 +71,25 @@ func exitCode(err error) string {
 		return strconv.Itoa(exit.ExitCode())
 	}
 	return err.Error()
+}
+
+// TestPackagedConfig: the config.yaml that packages ship has no key that skywire does not know, in any section.
+func TestPackagedConfig(t *testing.T) {
+	t.Parallel()
+	f, err := config.Load("../../packaging/config.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"node", "vpn", "socks"} {
+		if f.Apps[name] == nil || f.Apps[name].Desc == "" {
+			t.Errorf("no app %s", name)
+		}
+	}
+	e := &applet.Env{
+		Args: []string{"run", "--config", "../../packaging/config.yaml", "--listen", "nonsense://x"}, Stdout: io.Discard, Stderr: new(strings.Builder),
+	}
+	// The listen address is refused only after the section was read in full.
+	if code := dispatch(t.Context(), "node", e, applets.All(), nil); code != applet.BadUsage || !strings.Contains(e.Stderr.(*strings.Builder).String(), "nonsense") {
+		t.Errorf("status %d: %s", code, e.Stderr)
+	}
 }
