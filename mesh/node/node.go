@@ -98,6 +98,8 @@ type Node struct {
 	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
 	sender *forward.Worker
 
+	lastPeer atomic.Pointer[peerAddress] // of the last train: its address is a hash of the key
+
 	tunMu sync.Mutex             // guards tuns
 	tuns  map[string]forward.TUN // by device
 
