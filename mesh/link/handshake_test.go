@@ -416,7 +416,7 @@ func TestUnansweredIsForgotten(t *testing.T) {
 	n, a, b := linked(t, Config{})
 	n.at = map[netip.AddrPort]*box{} // nothing arrives any more
 	n.run(3 * time.Minute)
-	if len(b.downs) != 1 || b.link(a) != nil || len(b.links.byLabel) != 0 {
+	if len(b.downs) != 1 || b.forgotten != 1 || b.link(a) != nil || len(b.links.byLabel) != 0 {
 		t.Errorf("down %v, link %v, %d labels; want it gone", b.downs, b.link(a), len(b.links.byLabel))
 	}
 	if a.link(b) == nil {

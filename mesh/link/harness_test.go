@@ -118,6 +118,7 @@ type box struct {
 	refuse    bool
 	ups       int
 	restarts  int
+	forgotten int
 	downs     []string
 	messages  [][]byte // kind, then body
 	sentData  map[uint32]bool
@@ -224,6 +225,7 @@ func (x *box) Up(_ time.Duration, _ *Link, restarted bool) {
 }
 
 func (x *box) Down(_ time.Duration, _ *Link, reason string) { x.downs = append(x.downs, reason) }
+func (x *box) Forgotten(time.Duration, *Link)               { x.forgotten++ }
 func (x *box) Changed(time.Duration, *Link)                 {}
 func (x *box) Sent(_ *Link, h wire.Header) bool             { return x.sentData[h.Label] }
 func (x *box) Traffic(*Link) (rx, tx time.Duration)         { return x.dataRx, x.dataTx }

@@ -82,6 +82,8 @@ type Host interface {
 	Up(now time.Duration, l *Link, restarted bool)
 	// Down is called when a link that was up is lost.
 	Down(now time.Duration, l *Link, reason string)
+	// Forgotten is called when a link that was lost is given up: what hung on it must go.
+	Forgotten(now time.Duration, l *Link)
 	// Changed is called when hop keys, endpoint or datagram size of a link changed: copy them to the data plane.
 	Changed(now time.Duration, l *Link)
 	// Message delivers a message that is not the link's own (setup, record, …); body is valid during the call.

@@ -282,7 +282,7 @@ func (s *Links) receiveRekey2(now time.Duration, l *Link, b []byte) {
 	}
 	s.install(now, l, keys)
 	s.host.Changed(now, l)
-	s.sendFrame(now, l, l.endpoint, wire.Keep{})
+	s.sendPing(now, l) // repeated until answered: while the other end is without a frame under the new key, it may refuse data
 }
 
 // install adds a key to the link, with a replay window of its own.

@@ -39,7 +39,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 	if l.hsAt != 0 {
 		if now >= l.hsAt {
 			if s.giveUp(l) {
-				s.Remove(now, l)
+				s.forget(now, l)
 				return next
 			}
 			s.initiate(now, l)
@@ -54,7 +54,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 			next = now
 		}
 		if !l.persistent && l.hsAt == 0 {
-			s.Remove(now, l)
+			s.forget(now, l)
 		}
 		return next
 	}
@@ -66,6 +66,11 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 
 // giveUp tells when a link that nobody holds on to was dialled in vain often enough.
 func (s *Links) giveUp(l *Link) bool { return !l.persistent && l.state != Up && l.hsTries > 12 }
+
+func (s *Links) forget(now time.Duration, l *Link) {
+	s.Remove(now, l)
+	s.host.Forgotten(now, l)
+}
 
 // down takes a link out of service and, where it is wanted, dials again at once.
 func (s *Links) down(now time.Duration, l *Link, reason string) {
@@ -142,15 +147,14 @@ func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 		return p.sent + max(s.timers.PingLost, 3*p.srtt)
 	}
 	rx, tx := s.host.Traffic(l)
-	rx = max(rx, l.lastRx)
 	every := s.timers.PingIdle
-	if now-max(rx, tx) < 2*s.timers.PingBusy {
+	if data := max(rx, tx); data != 0 && now-data < 2*s.timers.PingBusy { // LINK frames don't count: pings are such
 		every = s.timers.PingBusy
 	}
 	if p.count < len(p.recent)/2 { // a new link: one round trip says little
 		every = s.timers.PingLost / 4
 	}
-	if tx > rx+s.timers.PingLost { // we send, nothing comes back: ask now
+	if tx > max(rx, l.lastRx)+s.timers.PingLost { // we send, nothing comes back: ask now
 		every = 0
 	}
 	if due := p.last + every; now < due {

@@ -38,6 +38,8 @@ type Net struct {
 
 	// Tap, if set, sees every datagram that is put on a wire.
 	Tap func(from, to *Node, b []byte)
+	// Drop, if set, says which datagrams get lost beside those that the wire loses.
+	Drop func(from, to *Node, b []byte) bool
 	// Datagrams counts what was put on wires, Lost what wires swallowed.
 	Datagrams, Lost uint64
 }
@@ -160,7 +162,7 @@ func (n *Net) transmit(from *Node, to netip.AddrPort, train []byte, seg int) {
 		if n.Tap != nil {
 			n.Tap(from, dst, b)
 		}
-		if size > w.MTU || n.rand.Float64() < w.Loss {
+		if size > w.MTU || n.rand.Float64() < w.Loss || n.Drop != nil && n.Drop(from, dst, b) {
 			n.Lost++
 			continue
 		}
@@ -188,6 +190,7 @@ type Node struct {
 	net      *Net
 	identity *key.Private
 	cfg      node.CoreConfig
+	skew     time.Duration
 	loop     *forward.Worker
 	alive    int // incremented at each start and stop
 	rules    []node.Rule
@@ -200,6 +203,7 @@ type Stack func(n *Node, packet []byte)
 // Options set a node up; the zero value is an open node with defaults.
 type Options struct {
 	Core node.CoreConfig
+	Skew time.Duration // how long the node's machine ran before the network began
 }
 
 // Add puts a node into the network and starts it.
@@ -215,7 +219,7 @@ func (n *Net) Add(name string, o Options) *Node {
 	}
 	i := len(n.nodes) + 1
 	nd := &Node{
-		Name: name, Key: id.Public(), net: n, identity: id, cfg: o.Core,
+		Name: name, Key: id.Public(), net: n, identity: id, cfg: o.Core, skew: o.Skew,
 		Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 7667),
 	}
 	n.nodes = append(n.nodes, nd)
@@ -249,23 +253,26 @@ func (nd *Node) Start() {
 	nd.loop = core.Plane().NewWorker((*output)(nd))
 	nd.loop.SetTUN((*device)(nd))
 	core.SetListen([]string{"udp://" + nd.Addr.String()})
-	core.Restore(nd.net.now, nd.rules)
+	core.Restore(nd.clock(), nd.rules)
 	nd.tickAt = 0
 	nd.wake(nd.net.now)
 }
+
+// clock is the time as the node's machine counts it.
+func (nd *Node) clock() time.Duration { return nd.net.now + nd.skew }
 
 // Stop kills a node as kill -9 would; Save first keeps its relay rules.
 func (nd *Node) Stop() { nd.alive++; nd.Core = nil }
 
 // Save keeps the relay rules for the next Start.
 func (nd *Node) Save() {
-	nd.rules = nd.Core.Rules(nd.net.now)
+	nd.rules = nd.Core.Rules(nd.clock())
 	nd.cfg.Sequence = nd.Core.Number() + 1000
 }
 
 // Dial links a node with another one, for good.
 func (nd *Node) Dial(to *Node) {
-	if err := nd.Core.Dial(nd.net.now, to.Key, []forward.Endpoint{{Addr: to.Addr}}); err != nil {
+	if err := nd.Core.Dial(nd.clock(), to.Key, []forward.Endpoint{{Addr: to.Addr}}); err != nil {
 		panic("meshtest: " + err.Error())
 	}
 	nd.wake(nd.net.now)
@@ -276,13 +283,13 @@ func (nd *Node) Send(packet []byte) {
 	if nd.Core == nil {
 		return
 	}
-	nd.loop.Originate(nd.net.now, packet, false)
+	nd.loop.Originate(nd.clock(), packet, false)
 	nd.loop.Flush()
 }
 
 // Ping pings a node end to end; the result comes through done.
 func (nd *Node) Ping(to key.Public, done func(time.Duration, error)) {
-	nd.Core.Ping(nd.net.now, to, done)
+	nd.Core.Ping(nd.clock(), to, done)
 	nd.wake(nd.net.now)
 }
 
@@ -290,7 +297,7 @@ func (nd *Node) receive(from forward.Endpoint, b []byte) {
 	if nd.Core == nil {
 		return
 	}
-	nd.loop.Receive(nd.net.now, from, b, len(b))
+	nd.loop.Receive(nd.clock(), from, b, len(b))
 	nd.loop.Flush()
 }
 
@@ -306,7 +313,7 @@ func (nd *Node) wake(at time.Duration) {
 			return
 		}
 		nd.tickAt = 0
-		nd.wake(max(nd.Core.Tick(nd.net.now), nd.net.now+time.Millisecond))
+		nd.wake(max(nd.Core.Tick(nd.clock())-nd.skew, nd.net.now+time.Millisecond))
 	})
 }
 
@@ -357,7 +364,7 @@ type upcalls struct {
 func (u *upcalls) later(f func(now time.Duration, c *node.Core)) {
 	u.nd.net.After(0, func() {
 		if u.nd.alive == u.life && u.nd.Core != nil {
-			f(u.nd.net.now, u.nd.Core)
+			f(u.nd.clock(), u.nd.Core)
 			u.nd.wake(u.nd.net.now + time.Millisecond)
 		}
 	})

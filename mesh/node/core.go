@@ -32,6 +32,9 @@ const (
 	maxPathsPerPeer = 6    // paths that one peer may end here
 	maxSources      = 4096 // sources of setups whose numbers are remembered
 	maxWaiting      = 32   // packets held per peer until its session stands
+	maxWaiters      = 1024 // pings and streams that wait for one session
+	maxAgain        = 4    // setups of a session repeated at once because of what a relay or the end said
+	minPathMTU      = 548  // a path of less carries nothing
 	setupsPerSecond = 20   // per neighbour
 	badSignatures   = 3    // of setups per neighbour and minute, then its setups are refused for a minute
 	quotaShare      = 4    // a neighbour may hold 1/quotaShare of the relay rules
@@ -51,6 +54,8 @@ const (
 	standbyKeep   = 20 * time.Second
 	pathIdle      = 60 * time.Second // a rule without a frame goes
 	sessionIdle   = 3 * time.Minute  // without data its paths are let go
+	evictAfter    = 15 * time.Second // without data a session gives way where there are too many
+	eventEvery    = time.Second      // events passed on, and heeded, about one path
 	busyFor       = 2 * time.Second  // after its last data a path counts as busy
 	replanEvery   = 5 * time.Second
 	replanSoon    = 250 * time.Millisecond
@@ -114,10 +119,11 @@ type Core struct {
 	paths    map[wire.PathID]*path
 	relays   map[wire.PathID]*relay
 	sources  map[key.Public]*setupNumbers
-	now      time.Duration // of the event in hand
-	number   uint64        // of the last setup
-	seq      uint64        // of the last path or rule
-	ctl      []byte        // scratch of control messages
+	rulesOf  map[key.Public]int // relay rules by the neighbour from whom they came
+	now      time.Duration      // of the event in hand
+	number   uint64             // of the last setup
+	seq      uint64             // of the last path or rule
+	ctl      []byte             // scratch of control messages
 	graph    *route.Graph
 
 	listen   []string
@@ -165,7 +171,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 		allow:    map[key.Public]bool{},
 		sessions: map[key.Public]*peerSession{}, byAddr: map[netip.Addr]key.Public{},
 		byPath: map[*forward.Path]*path{}, paths: map[wire.PathID]*path{}, relays: map[wire.PathID]*relay{},
-		sources: map[key.Public]*setupNumbers{}, number: c.Sequence,
+		sources: map[key.Public]*setupNumbers{}, rulesOf: map[key.Public]int{}, number: c.Sequence,
 		proposals: map[key.Public]proposal{}, echoes: map[uint64]echo{},
 	}
 	n.addr = c.Network.Address(n.self)
@@ -268,13 +274,13 @@ type neighbour struct {
 	setupsAt time.Duration
 	bad      int // bad signatures lately
 	barred   time.Duration
-	rules    int // relay rules that came from here
 
 	flood     map[key.Public]*pendingRecord // records on their way to the neighbour, by origin
 	fresh     []*pendingRecord              // of them, those not yet sent, in order
 	floodAt   time.Duration                 // none of the others is due before
 	acks      []wire.Message                // for records of his, to go in one frame
 	rulesAsk  wire.Rules                    // our RULES that waits for its answer; Request 0: none
+	rulesHeld map[wire.PathID]uint32        // what was ours to state when it first went out
 	rulesAt   time.Duration                 // when to repeat it
 	rulesN    int
 	listed    map[wire.PathID]uint32 // pages of a RULESLIST so far
@@ -354,6 +360,22 @@ func (h *host) Down(now time.Duration, l *link.Link, reason string) {
 	n.applyLink(now, b)
 	n.linkLost(now, b)
 	n.nextRecord = min(n.nextRecord, now)
+}
+
+func (h *host) Forgotten(now time.Duration, l *link.Link) {
+	n := h.core()
+	k := l.Peer()
+	for _, r := range n.relayList() {
+		if r.fwd != nil && (r.prev == k || r.next == k) {
+			n.removeRelay(now, r, wire.ReasonLinkDown, k)
+		}
+	}
+	for _, p := range n.pathList() {
+		if n.paths[p.id] == p && p.first.link == l {
+			n.pathLost(now, p, "first link forgotten")
+		}
+	}
+	n.forgetAddr(k)
 }
 
 func (h *host) Changed(now time.Duration, l *link.Link) {

@@ -58,9 +58,10 @@ type path struct {
 	rxBurst   uint64        // frames that came in the tick before
 	reportAt  time.Duration
 	keepAt    time.Duration
-	reported  uint64          // frames received when the last REPORT went out
-	heard     wire.LaneReport // what the far end last reported of the packet lanes
-	loss      float64         // of what we send, by these reports, smoothed
+	eventAt   map[bool]time.Duration // when to heed the next event: about size, about reach
+	reported  uint64                 // frames received when the last REPORT went out
+	heard     wire.LaneReport        // what the far end last reported of the packet lanes
+	loss      float64                // of what we send, by these reports, smoothed
 }
 
 // prober sends sealed probes and measures the path.
@@ -98,6 +99,9 @@ func (n *Core) pathList() []*path {
 func (n *Core) setUp(now time.Duration, s *peerSession, hops []key.Public) {
 	first := n.upLink(hops[1])
 	if first == nil {
+		return
+	}
+	if first.link.MTU() < minPathMTU {
 		return
 	}
 	number, ok := s.nextNumber(n.self)
@@ -185,11 +189,19 @@ func (n *Core) accepted(now time.Duration, b *neighbour, p *path, a wire.Accept)
 		}
 		n.installKeys(now, p.sess, keys)
 		p.sess.renew = false
+		if n.paths[p.id] != p {
+			return // the peer restarted
+		}
 	} else if !p.proves(a.End) {
 		n.drops.badSignatures++
 		return
 	}
 	p.outBase, p.mtu = a.ForwardBase, min(int(a.MTU), p.first.link.MTU())
+	if p.mtu < minPathMTU {
+		n.pathLost(now, p, "it carries too little")
+		return
+	}
+	p.sess.retries = 0
 	n.installPath(p)
 	p.state = pathProving
 	n.prove(now, p)
@@ -230,6 +242,11 @@ func (n *Core) refused(now time.Duration, p *path, f wire.Refuse) {
 
 // again drops a path whose setup failed for a reason that the next one heals, and makes the next one.
 func (n *Core) again(now time.Duration, p *path) {
+	if p.sess.retries++; p.sess.retries > maxAgain {
+		p.sess.retries = 0
+		n.pathLost(now, p, "refused again and again")
+		return
+	}
 	n.dropPath(now, p, "")
 	p.sess.planAt = now
 	n.plan(now, p.sess)
@@ -243,13 +260,26 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 		n.refuse(now, b, f, wire.ReasonQuota, 0)
 		return
 	}
-	if s.owns(f.Core.Path, n.self) || s.pathByNumber(f.Core.Path, id) {
+	if s.owns(f.Core.Path, n.self) {
 		n.refuse(now, b, f, wire.ReasonReplay, 0)
 		return
 	}
+	if min(int(f.MTU), b.link.MTU()) < minPathMTU {
+		n.refuse(now, b, f, wire.ReasonMTU, 0)
+		return
+	}
+	if used := s.numbered; !used.fresh(uint64(f.Core.Path)>>1 + 1) {
+		if f.Core.Flags&wire.SetupProof != 0 {
+			n.refuse(now, b, f, wire.ReasonReplay, 0)
+			return
+		}
+		// Only a peer that has lost the session begins to count anew. Its old keys and paths must go with the old numbers,
+		// or a nonce would come twice and old frames could be replayed.
+		n.resetSession(now, s)
+	}
 	n.seq++
 	p := &path{
-		id: id, seq: n.seq, sess: s, number: f.Core.Path, hops: f.Core.Hops, first: b, created: now, state: pathUsable,
+		id: id, seq: n.seq, sess: s, number: f.Core.Path, hops: f.Core.Hops, first: b, created: now, state: pathProving,
 		outBase: f.BackBase, outN: int(f.Core.Backward), inN: int(f.Core.Forward),
 		mtu: min(int(f.MTU), b.link.MTU()), bind: f.Core.Bind(), dataAt: now,
 	}
@@ -258,6 +288,7 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 		n.refuse(now, b, f, reason, 0)
 		return
 	}
+	s.numbered.fresh(uint64(f.Core.Path)>>1 + 1)
 	n.crowdOut(now, s)
 	var err error
 	if p.inBase, err = n.plane.Alloc(p.inN); err != nil {
@@ -269,6 +300,17 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 	n.installPath(p)
 	p.accept = &wire.Accept{ID: id, ForwardBase: p.inBase, MTU: uint16(p.mtu), End: end}
 	n.send(now, b, *p.accept)
+}
+
+// resetSession forgets what keys and paths there are with a peer that has forgotten them.
+func (n *Core) resetSession(now time.Duration, s *peerSession) {
+	n.log.Info("peer lost the session", "peer", s.peer.Short())
+	s.ring.Clear()
+	for _, p := range slices.Clone(s.paths) {
+		n.dropPath(now, p, "")
+	}
+	s.used, s.useHeard, s.rekey, s.numbered = nil, 0, nil, setupNumbers{}
+	n.applyKeys(now, s)
 }
 
 // endAnswer checks the part of a setup that is for us and returns the part of the answer for the source.
@@ -374,6 +416,13 @@ func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
 
 // pathEvent is a hint of a relay. It is confirmed by our own probes, and may only move traffic.
 func (n *Core) pathEvent(now time.Duration, p *path, f wire.Event) {
+	if p.fp == nil || now < p.eventAt[f.Kind == wire.EventTooBig] {
+		return
+	}
+	if p.eventAt == nil {
+		p.eventAt = map[bool]time.Duration{}
+	}
+	p.eventAt[f.Kind == wire.EventTooBig] = now + eventEvery
 	switch f.Kind {
 	case wire.EventTooBig:
 		if f.Value >= 548 && int(f.Value) < p.mtu {
@@ -411,6 +460,9 @@ func (n *Core) Control(now time.Duration, fp *forward.Path, body []byte) {
 	}
 	p.controlRx++
 	n.keysOpened(now, p.sess)
+	if p.state == pathProving && !p.source {
+		p.state = pathUsable // its source has the keys: before that nothing of ours goes there
+	}
 	if !n.controlMessage(now, p, body) {
 		n.drops.malformed++
 	}

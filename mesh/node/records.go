@@ -15,7 +15,8 @@ import (
 const (
 	recordRetry  = 200 * time.Millisecond // doubling, recordTries times
 	recordTries  = 5
-	digestEvery  = time.Minute // of the comparison that repairs what flooding lost
+	recordScan   = 50 * time.Millisecond // between two looks for what to repeat: there may be thousands
+	digestEvery  = time.Minute           // of the comparison that repairs what flooding lost
 	recordLook   = 200 * time.Millisecond
 	expireRecord = 15 * time.Second
 )
@@ -92,6 +93,9 @@ func (n *Core) graphRecords() []*route.Record {
 
 // tickRecords signs our record when there is news, repeats what was not acknowledged, and compares with neighbours.
 func (n *Core) tickRecords(now time.Duration) time.Duration {
+	if n.nextRecord == 0 && !n.anyUp() {
+		n.nextRecord = now + recordLook // a record without links would only be the first of two
+	}
 	if now >= n.nextRecord {
 		n.nextRecord = now + recordLook
 		if e, ok := n.db.Originate(now, n.record(), n.cfg.Identity); ok {
@@ -118,6 +122,11 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 	return next
 }
 
+func (n *Core) anyUp() (up bool) {
+	n.links.All(func(l *link.Link) { up = up || l.State() == link.Up })
+	return up
+}
+
 // repeatRecords sends what is new to a neighbour and what it has not acknowledged in time. Records and acknowledgements
 // wait for the end of a batch of events: many of the former turn out to be known there, many of the latter fit one frame.
 func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
@@ -137,9 +146,10 @@ func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
 	}
 	var due []*pendingRecord
 	b.floodAt = next
+	earliest := now + recordScan
 	for _, p := range b.flood {
 		if now < p.at {
-			b.floodAt = min(b.floodAt, p.at)
+			b.floodAt = min(b.floodAt, max(p.at, earliest))
 			continue
 		}
 		due = append(due, p)
@@ -242,14 +252,19 @@ func (n *Core) recordPut(now time.Duration, v route.Verdict, from key.Public) {
 // forget drops what hung on records that are gone.
 func (n *Core) forget(now time.Duration, gone []key.Public) {
 	for _, k := range gone {
-		if n.sessions[k] == nil && n.links.ByPeer(k) == nil {
-			delete(n.byAddr, n.cfg.Network.Address(k))
-		}
+		n.forgetAddr(k)
 		delete(n.proposals, k)
 	}
 	if len(gone) > 0 {
 		n.replan(now)
 		n.out.RecordsChanged()
+	}
+}
+
+// forgetAddr forgets the mesh address of a node of which we know nothing any more.
+func (n *Core) forgetAddr(k key.Public) {
+	if n.sessions[k] == nil && n.links.ByPeer(k) == nil && n.db.Get(k) == nil {
+		delete(n.byAddr, n.cfg.Network.Address(k))
 	}
 }
 

@@ -65,6 +65,10 @@ func (n *Core) syncRules(now time.Duration, b *neighbour) {
 	n.request++
 	b.rulesAsk = wire.Rules{Request: n.request}
 	b.rulesN = 0
+	b.rulesHeld = map[wire.PathID]uint32{}
+	for _, r := range n.given(b) {
+		b.rulesHeld[r.ID] = r.Base
+	}
 	n.sendRules(now, b)
 }
 
@@ -130,7 +134,8 @@ func (n *Core) receiveRulesList(now time.Duration, b *neighbour, body []byte) {
 	for _, r := range n.given(b) {
 		base, ok := listed[r.ID]
 		delete(listed, r.ID)
-		if !ok || base != r.Base {
+		// What was made while the question was under way may be missing in the answer.
+		if _, held := b.rulesHeld[r.ID]; held && !ok || ok && base != r.Base {
 			n.dropShared(now, b, r.ID)
 		}
 	}
@@ -226,11 +231,11 @@ func (n *Core) Restore(now time.Duration, rules []Rule) {
 			continue
 		}
 		n.seq++
-		n.relays[s.ID] = &relay{
+		n.addRelay(&relay{
 			id: s.ID, seq: n.seq, source: s.Source, dest: s.Dest, prev: s.Previous, next: s.Next, fwdBase: s.ForwardBase,
 			backBase: s.BackBase, nextBase: s.NextBase, prevBase: s.PreviousBase, fwdN: int(s.Forward), backN: int(s.Back),
 			idle: s.Idle, created: now - n.cfg.StoreAfter, heard: now, staleUntil: now + restoredStale,
-		}
+		})
 	}
 }
 
@@ -247,6 +252,5 @@ func (n *Core) linkRestored(now time.Duration, b *neighbour) {
 		}
 		r.heard = now
 		n.installRelay(r, prev, next)
-		prev.rules++
 	}
 }

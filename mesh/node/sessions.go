@@ -40,7 +40,15 @@ type peerSession struct {
 	planAt   time.Duration // when to look for paths
 	failed   []failedPath
 	waiting  [][]byte // packets that came before the session stood
-	waiters  []func(error)
+	waiters  []waiter
+	retries  int          // setups repeated at once since one was accepted
+	numbered setupNumbers // the peer's path numbers under the keys held
+}
+
+// waiter waits for a session to stand.
+type waiter struct {
+	since time.Duration
+	done  func(error)
 }
 
 // failedPath is a path that broke or was refused lately.
@@ -54,7 +62,7 @@ func (n *Core) session(k key.Public) *peerSession {
 	if s := n.sessions[k]; s != nil {
 		return s
 	}
-	if len(n.sessions) >= maxSessions {
+	if len(n.sessions) >= maxSessions && !n.evictSession() {
 		n.drops.limit++
 		return nil
 	}
@@ -67,6 +75,21 @@ func (n *Core) session(k key.Public) *peerSession {
 	n.applyGrants(s)
 	n.routesAt = true
 	return s
+}
+
+// evictSession ends the session that was wanted longest ago, if nothing has used it lately: strangers must not be able to
+// fill the table for others.
+func (n *Core) evictSession() bool {
+	var worst *peerSession
+	for _, s := range n.sessions {
+		if n.now-s.wantedAt >= evictAfter && (worst == nil || s.wantedAt < worst.wantedAt || s.wantedAt == worst.wantedAt && s.seq < worst.seq) {
+			worst = s
+		}
+	}
+	if worst != nil {
+		n.endSession(n.now, worst, "")
+	}
+	return worst != nil
 }
 
 // sessionList returns the sessions, oldest first.
@@ -184,7 +207,11 @@ func (n *Core) Want(now time.Duration, k key.Public, done func(error)) {
 		return
 	}
 	if done != nil {
-		s.waiters = append(s.waiters, done)
+		if len(s.waiters) >= maxWaiters {
+			done(ErrBusy)
+			return
+		}
+		s.waiters = append(s.waiters, waiter{since: now, done: done})
 	}
 	n.plan(now, s)
 	n.nextSession = min(n.nextSession, now)
@@ -200,6 +227,14 @@ func (n *Core) Unrouted(now time.Duration, packet []byte) {
 	}
 	s := n.session(k)
 	if s == nil {
+		return
+	}
+	if s.active != nil && s.ring.Sending(now) != nil {
+		// The session came to stand while the packet was on its way here.
+		s.wantedAt = now
+		n.refreshRoutes()
+		n.worker.Originate(now, packet, false)
+		n.worker.Flush()
 		return
 	}
 	if len(s.waiting) < maxWaiting {
@@ -247,6 +282,7 @@ func (n *Core) endSession(now time.Duration, s *peerSession, reason string) {
 	}
 	s.plane.SetSendKey(0, nil)
 	delete(n.sessions, s.peer)
+	n.forgetAddr(s.peer)
 	n.finish(s, ErrUnreachable)
 	n.routesAt = true
 }
@@ -255,8 +291,8 @@ func (n *Core) endSession(now time.Duration, s *peerSession, reason string) {
 func (n *Core) finish(s *peerSession, err error) {
 	waiters := s.waiters
 	s.waiters = nil
-	for _, f := range waiters {
-		f(err)
+	for _, w := range waiters {
+		w.done(err)
 	}
 }
 
@@ -345,6 +381,9 @@ func (n *Core) topology() *route.Graph {
 
 // plan sees to it that a wanted session has its best path and a disjoint standby set up.
 func (n *Core) plan(now time.Duration, s *peerSession) {
+	if now-s.wantedAt >= sessionIdle {
+		return // nobody needs it: what the peer lets go is not set up again
+	}
 	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {
 		return // not yet, or the peer is the source of a path that serves both ways: it keeps up standbys
 	}
@@ -621,8 +660,14 @@ func (n *Core) tickEchoes(now time.Duration) {
 		}
 	}
 	for _, s := range n.sessions {
-		if len(s.waiters) > 0 && s.active == nil && now-s.wantedAt > 10*time.Second {
-			n.finish(s, ErrUnreachable)
+		late := 0
+		for late < len(s.waiters) && now-s.waiters[late].since > 10*time.Second {
+			late++
+		}
+		gone := s.waiters[:late]
+		s.waiters = s.waiters[late:]
+		for _, w := range gone {
+			w.done(ErrUnreachable)
 		}
 	}
 }

@@ -27,11 +27,14 @@ type relay struct {
 	fwdN, backN    int
 	idle           time.Duration
 	fwd, back      *forward.Relay
+	setup          *wire.Setup  // as verified, until it is accepted
 	accept         *wire.Accept // the ACCEPT that we passed back, for repeated setups
 	created, heard time.Duration
 	staleUntil     time.Duration // restored rule not yet confirmed by both neighbours
 	confirmedPrev  bool
 	confirmedNext  bool
+
+	toldPrev, toldNext time.Duration // when the next event may go there
 }
 
 // setupNumbers is the replay window over the setup numbers of one source.
@@ -95,22 +98,23 @@ func (n *Core) receiveSetup(now time.Duration, b *neighbour, body []byte) {
 			n.refuse(now, b, s, wire.ReasonNeighbour, 0)
 			return
 		}
-		if len(n.relays) >= maxRelays || b.rules >= max(maxRelays/quotaShare, 1) {
+		if len(n.relays) >= maxRelays || n.rulesOf[b.link.Peer()] >= maxRelays/quotaShare {
 			n.refuse(now, b, s, wire.ReasonQuota, 0)
 			return
 		}
 	}
-	num := n.source(now, keys[0])
-	if probe := *num; !probe.fresh(s.Core.Number) {
-		n.drops.replayedSetups++
-		n.refuse(now, b, s, wire.ReasonReplay, num.highest)
-		return
+	if num := n.sources[keys[0]]; num != nil {
+		if probe := *num; !probe.fresh(s.Core.Number) {
+			n.drops.replayedSetups++
+			n.refuse(now, b, s, wire.ReasonReplay, num.highest)
+			return
+		}
 	}
 	if !s.Verify(n.cfg.Network) {
 		n.badSignature(now, b)
 		return
 	}
-	num.fresh(s.Core.Number)
+	n.source(now, keys[0]).fresh(s.Core.Number)
 	if last {
 		n.endSetup(now, b, s, id)
 		return
@@ -159,7 +163,7 @@ func (n *Core) source(now time.Duration, k key.Public) *setupNumbers {
 			var oldest key.Public
 			at := time.Duration(1<<63 - 1)
 			for o, v := range n.sources {
-				if v.at < at {
+				if v.at < at && n.sessions[o] == nil {
 					oldest, at = o, v.at
 				}
 			}
@@ -192,8 +196,8 @@ func (n *Core) repeatedSetup(now time.Duration, b *neighbour, s wire.Setup, id w
 		n.send(now, b, *r.accept)
 		return true
 	}
-	if next := n.upLink(r.next); next != nil {
-		n.passSetup(now, b, next, s, r)
+	if next := n.upLink(r.next); next != nil && r.setup != nil {
+		n.passSetup(now, b, next, *r.setup, r) // what was verified, not what came now
 	}
 	return true
 }
@@ -211,7 +215,7 @@ func (n *Core) relaySetup(now time.Duration, b, next *neighbour, s wire.Setup, i
 		id: id, source: s.Core.Hops[0], dest: s.Core.Hops[len(s.Core.Hops)-1],
 		prev: b.link.Peer(), next: next.link.Peer(), prevBase: s.BackBase,
 		fwdN: int(s.Core.Forward), backN: int(s.Core.Backward),
-		idle: time.Duration(s.Core.Idle) * time.Second, created: now, heard: now,
+		idle: time.Duration(s.Core.Idle) * time.Second, created: now, heard: now, setup: &s,
 	}
 	var err error
 	if r.fwdBase, err = n.plane.Alloc(r.fwdN); err == nil {
@@ -225,9 +229,13 @@ func (n *Core) relaySetup(now time.Duration, b, next *neighbour, s wire.Setup, i
 	}
 	n.seq++
 	r.seq = n.seq
-	n.relays[id] = r
-	b.rules++
+	n.addRelay(r)
 	n.passSetup(now, b, next, s, r)
+}
+
+func (n *Core) addRelay(r *relay) {
+	n.relays[r.id] = r
+	n.rulesOf[r.prev]++
 }
 
 func (n *Core) passSetup(now time.Duration, b, next *neighbour, s wire.Setup, r *relay) {
@@ -274,7 +282,7 @@ func (n *Core) receiveAccept(now time.Duration, b *neighbour, body []byte) {
 	out := a
 	out.ForwardBase = r.fwdBase
 	out.MTU = uint16(min(int(a.MTU), b.link.MTU(), prev.link.MTU()))
-	r.accept = &out
+	r.accept, r.setup = &out, nil
 	r.heard = now
 	n.send(now, prev, *r.accept)
 }
@@ -343,8 +351,8 @@ func (n *Core) dropRelay(now time.Duration, r *relay) {
 	n.plane.Free(r.fwdBase, r.fwdN, now)
 	n.plane.Free(r.backBase, r.backN, now)
 	delete(n.relays, r.id)
-	if l := n.links.ByPeer(r.prev); l != nil {
-		n.neighbour(l).rules--
+	if n.rulesOf[r.prev]--; n.rulesOf[r.prev] <= 0 {
+		delete(n.rulesOf, r.prev)
 	}
 }
 
@@ -365,13 +373,32 @@ func (n *Core) receiveEvent(now time.Duration, b *neighbour, body []byte) {
 	for _, r := range n.relayList() {
 		switch {
 		case r.next == b.link.Peer() && r.stands() && f.Label-r.nextBase < uint32(r.fwdN):
+			if !r.mayTell(now, r.prev) {
+				return
+			}
 			n.passEvent(now, r.prev, r.fwdBase+f.Label-r.nextBase, f)
 			return
 		case r.prev == b.link.Peer() && f.Label-r.prevBase < uint32(r.backN):
+			if !r.mayTell(now, r.next) {
+				return
+			}
 			n.passEvent(now, r.next, r.backBase+f.Label-r.prevBase, f)
 			return
 		}
 	}
+}
+
+// mayTell bounds the events about a path that a neighbour on it gets from us.
+func (r *relay) mayTell(now time.Duration, to key.Public) bool {
+	at := &r.toldNext
+	if to == r.prev {
+		at = &r.toldPrev
+	}
+	if now < *at {
+		return false
+	}
+	*at = now + eventEvery
+	return true
 }
 
 func (n *Core) passEvent(now time.Duration, to key.Public, label uint32, f wire.Event) {
@@ -383,6 +410,10 @@ func (n *Core) passEvent(now time.Duration, to key.Public, label uint32, f wire.
 
 // TooBig takes the data plane's word that frames did not fit at a relay, and tells the node that uses the label.
 func (n *Core) TooBig(now time.Duration, r *forward.Relay, label uint32, mtu int) {
+	rule := n.relays[r.ID]
+	if rule == nil || !rule.mayTell(now, r.In.Peer) {
+		return
+	}
 	if l := n.links.ByPeer(r.In.Peer); l != nil {
 		n.passEvent(now, l.Peer(), label, wire.Event{Kind: wire.EventTooBig, Value: uint64(mtu)})
 	}
