@@ -81,8 +81,8 @@ func (r *Ring) NewRecvID() uint8 {
 	}
 }
 
-// Install adds the key of a finished handshake. It gives the key that had to go, nil mostly: the oldest of those
-// not yet proven, else the oldest.
+// Install adds the key of a finished handshake. It gives the key that had to go, nil mostly: see
+// victim.
 func (r *Ring) Install(now time.Duration, k *Keys) (dropped *Keys) {
 	h := &held{Keys: k, installed: now}
 	for _, o := range r.keys {
@@ -97,16 +97,26 @@ func (r *Ring) Install(now time.Duration, k *Keys) (dropped *Keys) {
 	if i := r.index(k.RecvID); i >= 0 {
 		dropped = r.remove(i)
 	} else if len(r.keys) >= ringSize {
-		dropped = r.remove(r.victim())
+		dropped = r.remove(r.victim(now))
 	}
 	r.keys = append(r.keys, h)
 	return dropped
 }
 
-func (r *Ring) victim() int {
-	for i, h := range r.keys {
-		if !h.isProven {
-			return i
+// victim picks the key to give up: one that had its time to be proven, else the oldest that is proven and replaced, else
+// the oldest that is not sent with. A fresh key that waits for its proof stays as long as it can: where both ends begin
+// anew at once, again and again, each would else throw out the only key that the other one sends with.
+func (r *Ring) victim(now time.Duration) int {
+	current := r.sending(now)
+	for _, fits := range []func(*held) bool{
+		func(h *held) bool { return !h.isProven && now-h.installed >= concurrent },
+		func(h *held) bool { return h.isProven },
+		func(*held) bool { return true },
+	} {
+		for i, h := range r.keys {
+			if h != current && fits(h) {
+				return i
+			}
 		}
 	}
 	return 0

@@ -299,3 +299,35 @@ func TestCrossingRekeysConverge(t *testing.T) {
 		})
 	}
 }
+
+// TestRingKeepsFreshKey fills a ring with keys that this end began, as when both ends begin anew again and again: the key
+// that the other end began and sends with must outlive the next of ours.
+func TestRingKeepsFreshKey(t *testing.T) {
+	t.Parallel()
+	r := NewRing(RingConfig{})
+	for i := range uint8(4) {
+		r.Install(time.Duration(i)*time.Second, fake(1+i, 1+i, true))
+	}
+	theirs := fake(10, 10, false)
+	r.Install(4*time.Second, theirs)
+	ours := fake(11, 11, true)
+	r.Install(4*time.Second+time.Millisecond, ours)
+	if r.ByRecvID(10) != theirs {
+		t.Error("the key that the peer sends with is gone")
+	}
+	// Not for ever: one that nobody proves gives way before one that was in use.
+	before := r.Sending(15 * time.Second)
+	r.Install(15*time.Second, fake(12, 12, true))
+	if r.ByRecvID(10) != nil || r.ByRecvID(before.RecvID) == nil {
+		t.Error("a key unproven for 10 s pushes out one that was in use")
+	}
+	// And the key in use stays, however many come that nobody proves.
+	now := 16 * time.Second
+	sending := r.Sending(now)
+	for i := range uint8(40) {
+		r.Install(now, fake(100+i, 100+i, false))
+		if r.Sending(now) != sending {
+			t.Fatal("unproven keys pushed out the one in use")
+		}
+	}
+}
