@@ -58,6 +58,8 @@ type path struct {
 	rxBurst   uint64        // frames that came in the tick before
 	reportAt  time.Duration
 	keepAt    time.Duration
+	watch     watch
+	delivered uint64                 // frames of all lanes that the far end last reported
 	eventAt   map[bool]time.Duration // when to heed the next event: about size, about reach
 	reported  uint64                 // frames received when the last REPORT went out
 	heard     wire.LaneReport        // what the far end last reported of the packet lanes
@@ -568,6 +570,10 @@ func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Us
 // receiveReport learns how much of what we send arrives: of the counters passed since the last report, how many came. The
 // stream lane is left out, its pre-sealed frames move no counter at the end.
 func (n *Core) receiveReport(p *path, f wire.Report) {
+	p.delivered = 0
+	for _, l := range f.Lanes {
+		p.delivered += l.Frames
+	}
 	var now wire.LaneReport
 	for _, l := range f.Lanes[:max(len(f.Lanes)-1, 0)] {
 		now.Highest += l.Highest
@@ -595,6 +601,9 @@ func (n *Core) tickPath(now time.Duration, p *path) {
 	}
 	p.look(now)
 	n.report(now, p)
+	if p.source && n.swallowed(now, p) {
+		return
+	}
 	if !p.source && now-p.lastFrame() > pathIdle+pathIdle/4 {
 		n.dropPath(now, p, "")
 		return
@@ -623,6 +632,58 @@ func (p *path) look(now time.Duration) {
 		p.rxAt, p.rxBurst = now, rx-p.dataRx
 	}
 	p.dataTx, p.dataRx = tx, max(rx, p.dataRx)
+}
+
+// Of a path that carries probes and no data: how long it is watched, how much must have been sent, and how long it is
+// not tried again.
+const (
+	swallowLook  = time.Second
+	swallowLooks = 2
+	swallowLeast = 20
+	swallowPause = time.Minute
+)
+
+// swallowed leaves a path whose far end reports almost nothing of what we send, though probes come back: a relay drops
+// data. Only where there is another path, since the fault may be the far end's own.
+func (n *Core) swallowed(now time.Duration, p *path) bool {
+	w := &p.watch
+	if p.sess.active != p || p.state != pathUsable {
+		*w = watch{}
+		return false
+	}
+	if now < w.next {
+		return false
+	}
+	sent, got := p.dataTx-w.sent, p.delivered-min(w.got, p.delivered)
+	bad := w.next != 0 && sent >= swallowLeast && got < sent/10
+	*w = watch{next: now + swallowLook, sent: p.dataTx, got: p.delivered, bad: w.bad}
+	if !bad {
+		w.bad = 0
+		return false
+	}
+	if w.bad++; w.bad < swallowLooks {
+		return false
+	}
+	other := slices.ContainsFunc(p.sess.paths, func(o *path) bool { return o != p && o.source && o.state == pathUsable })
+	if !other {
+		return false
+	}
+	s := p.sess
+	n.log.Warn("path left", "path", p.String(), "reason", "it carries probes but no data")
+	n.pathLost(now, p, "data does not arrive")
+	for i := range s.failed {
+		if slices.Equal(s.failed[i].hops, p.hops) {
+			s.failed[i].until = now + swallowPause
+		}
+	}
+	return true
+}
+
+// watch is what was sent on a path and reported from its far end at the last look.
+type watch struct {
+	next      time.Duration
+	sent, got uint64
+	bad       int
 }
 
 // report tells the far end what arrived, while something arrives.
