@@ -365,7 +365,9 @@ func (s *Links) found(l *Link, at forward.Endpoint, k key.Public) {
 // Unplaced answers a frame whose label or tag could not be placed with a HINT: the neighbour that really sent it finds
 // out that we restarted. Ten a second at most.
 func (s *Links) Unplaced(now time.Duration, from forward.Endpoint, header []byte) {
-	if hint := s.gate.Hint(now, header); hint != nil {
+	var b [wire.HeaderLen]byte // the data plane hands over the first 16 bytes of a frame, which had 44 at least
+	copy(b[:], header)
+	if hint := s.gate.Hint(now, b[:]); hint != nil {
 		s.host.Transmit(from, hint)
 	}
 }

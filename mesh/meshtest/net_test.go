@@ -255,3 +255,32 @@ func TestEndRestart(t *testing.T) {
 		n.Run(2 * time.Second)
 	}
 }
+
+// TestHintBringsRelayBack restarts a relay that one neighbour has to dial: its idle link finds out by a HINT, not by the
+// silence of pings.
+func TestHintBringsRelayBack(t *testing.T) {
+	t.Parallel()
+	n := New(7, testLog())
+	a, r, b := n.Add("a", Options{}), n.Add("r", Options{}), n.Add("b", Options{})
+	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
+	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
+	r.Dial(a)
+	b.Dial(r)
+	n.Run(2 * time.Second)
+	f := startFlow(n, a, b, 50*time.Millisecond)
+	n.Run(5 * time.Second)
+	for range 5 {
+		r.Stop()
+		n.Run(100 * time.Millisecond)
+		r.Start()
+		r.Dial(a)
+		at := n.Now()
+		f.last = 0
+		n.RunUntil(20*time.Second, func() bool { return f.last != 0 })
+		t.Logf("flow back %v after the relay", n.Now()-at)
+		if n.Now()-at > 1500*time.Millisecond {
+			t.Errorf("flow back %v after the relay, want within 1.5 s", n.Now()-at)
+		}
+		n.Run(2 * time.Second)
+	}
+}

@@ -53,8 +53,8 @@ type waiter struct {
 
 // failedPath is a path that broke or was refused lately.
 type failedPath struct {
-	hops  []key.Public
-	until time.Duration
+	hops      []key.Public
+	at, until time.Duration
 }
 
 // session returns the session with a peer, new if need be; nil where there are too many.
@@ -124,7 +124,7 @@ func (s *peerSession) pathByNumber(number uint16, but wire.PathID) bool {
 
 func (s *peerSession) fail(now time.Duration, hops []key.Public) {
 	s.failed = slices.DeleteFunc(s.failed, func(f failedPath) bool { return now >= f.until || slices.Equal(f.hops, hops) })
-	s.failed = append(s.failed, failedPath{hops: hops, until: now + failedPause})
+	s.failed = append(s.failed, failedPath{hops: hops, at: now, until: now + failedPause})
 }
 
 func (n *Core) sessionConfig(bind []byte) session.Config {
@@ -441,8 +441,21 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 			found = append(found, p)
 		}
 	}
+	if len(found) == 0 && s.active == nil {
+		found = n.secondChance(now, s)
+	}
 	slices.SortStableFunc(found, func(a, b route.Path) int { return cmp.Compare(a.Cost, b.Cost) })
 	return found
+}
+
+// secondChance returns paths that failed a moment ago, where there are no others: the relay may be back already.
+func (n *Core) secondChance(now time.Duration, s *peerSession) []route.Path {
+	fresh := func(hops []key.Public) bool {
+		return n.upLink(hops[1]) == nil ||
+			slices.ContainsFunc(s.failed, func(f failedPath) bool { return now-f.at < replanSoon && slices.Equal(f.hops, hops) })
+	}
+	found := route.Paths(n.topology(), n.self, s.peer, 1, route.Constraints{})
+	return slices.DeleteFunc(found, func(p route.Path) bool { return fresh(p.Hops) })
 }
 
 func hasHops(paths []route.Path, hops []key.Public) bool {
