@@ -35,7 +35,7 @@ OTHER := darwin/arm64 windows/amd64
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench fuzz demo install clean
+.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect compare bench fuzz demo install clean
 
 all: build
 
@@ -100,6 +100,11 @@ size:
 reflect:
 	@if $(GO) build -ldflags '-s -w -dumpdep' -o /dev/null ./cmd/skywire 2>&1 | grep '<ReflectMethod>'; then \
 	  echo "dead-code elimination is off: see the dependencies above"; exit 1; fi
+
+# TCP through the vpn beside wireguard-go, which is fetched for it, on the same wires in the same run. Needs root.
+compare:
+	GOFLAGS= GOBIN=$(abspath $(OUT)) $(GO) install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
+	SKYWIRE_COMPARE=$(abspath $(OUT))/wireguard $(GO) test -run '^$$' -bench E2ETCP -benchtime 1x ./cmd/skywire
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...

@@ -46,7 +46,7 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 
 // world is a lab with nodes in it.
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	lab  *lab.Lab
 	box  map[string]*lab.Box
 	key  map[string]string
@@ -56,7 +56,7 @@ type world struct {
 }
 
 // newWorld makes a lab, or skips the test without root. When the test fails it prints the ends of all logs.
-func newWorld(t *testing.T, name string) *world {
+func newWorld(t testing.TB, name string) *world {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: network namespaces")
