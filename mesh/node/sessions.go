@@ -118,10 +118,6 @@ func (s *peerSession) owns(number uint16, self key.Public) bool {
 	return (number&1 == 0) == (bytes.Compare(self[:], s.peer[:]) < 0)
 }
 
-func (s *peerSession) pathByNumber(number uint16, but wire.PathID) bool {
-	return slices.ContainsFunc(s.paths, func(p *path) bool { return p.number == number && p.id != but })
-}
-
 func (s *peerSession) fail(now time.Duration, hops []key.Public) {
 	s.failed = slices.DeleteFunc(s.failed, func(f failedPath) bool { return now >= f.until || slices.Equal(f.hops, hops) })
 	s.failed = append(s.failed, failedPath{hops: hops, at: now, until: now + failedPause})
