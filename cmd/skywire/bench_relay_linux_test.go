@@ -67,7 +67,7 @@ func TestBenchRelay(t *testing.T) {
 }
 
 type relayBench struct {
-	t                   *testing.T
+	t                   testing.TB
 	sender, relay, sink *udp.Socket
 	plane               *forward.Plane
 	label               uint32
@@ -171,26 +171,27 @@ func (w *world) noOffload(devices ...string) {
 	w.t.Helper()
 	for _, d := range devices {
 		box, dev, _ := strings.Cut(d, " ")
-		w.must(w.box[box].IP("link set "+dev+" gso_max_segs 1"), w.box[box].Enter(func() error { return softwareGRO(dev) }))
+		w.must(w.box[box].IP("link set "+dev+" gso_max_segs 1"), w.box[box].Enter(func() error { return likeACard(dev) }))
 	}
 }
 
-// softwareGRO does what `ethtool -K DEV gro on` does.
-func softwareGRO(dev string) error {
+// likeACard does what `ethtool -K DEV tso off gro on` does: veth joins packets only where it could not have kept them whole.
+func likeACard(dev string) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	value := struct{ command, data uint32 }{unix.ETHTOOL_SGRO, 1}
-	request := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: unsafe.Pointer(&value)}
-	copy(request.name[:], dev)
-	if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); e != 0 {
-		return os.NewSyscallError("SIOCETHTOOL", e)
+	for _, value := range []struct{ command, data uint32 }{{unix.ETHTOOL_STSO, 0}, {unix.ETHTOOL_SGRO, 1}} {
+		request := struct {
+			name [unix.IFNAMSIZ]byte
+			data unsafe.Pointer
+			_    [16]byte
+		}{data: unsafe.Pointer(&value)}
+		copy(request.name[:], dev)
+		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); e != 0 {
+			return os.NewSyscallError("SIOCETHTOOL", e)
+		}
 	}
 	return nil
 }
