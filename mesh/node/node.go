@@ -337,9 +337,8 @@ func (n *Node) own(ctx context.Context) error {
 			n.goodbye()
 			return nil
 		case f := <-n.inbox:
-			now := link.Now()
-			f(now)
-			n.drain(now)
+			f(link.Now())
+			n.drain()
 		case <-timer.C:
 		}
 		now := link.Now()
@@ -349,12 +348,13 @@ func (n *Node) own(ctx context.Context) error {
 	}
 }
 
-// drain takes what else waits, so that a burst costs one Tick.
-func (n *Node) drain(now time.Duration) {
+// drain takes what else waits, so that a burst costs one Tick. Each event has its own time: with that of the first one, an
+// echo and its answer in one burst measure a round trip of nothing.
+func (n *Node) drain() {
 	for range 64 {
 		select {
 		case f := <-n.inbox:
-			f(now)
+			f(link.Now())
 		default:
 			return
 		}
