@@ -10,7 +10,8 @@ import (
 //
 // A segment joins the group when the kernel's TSO would give it back unchanged: same addresses, ports, TOS, TTL, flags,
 // options, acknowledgement and window, the next sequence number, at most as long as the first, and nothing but ACK and
-// PSH. PSH, or a shorter segment, ends the group. Anything else is written alone after the group.
+// PSH. PSH, or a shorter segment, ends the group. Anything else is written alone after the group. One thing may come out
+// changed: the IPv4 identification of packets that must not be fragmented, which means nothing (RFC 6864).
 type coalescer struct {
 	write   func(b []byte) error
 	headLen int    // of the virtio header
@@ -67,7 +68,10 @@ func joinableTCP(p []byte, in inner) (header int, ok bool) {
 	if length < tcpLen || length >= len(t) { // no payload: nothing to join
 		return 0, false
 	}
-	plainHeader := in.v6 && in.transport == ipv6Len || !in.v6 && in.transport == ipv4Len
+	plainHeader := in.transport == ipv6Len
+	if !in.v6 { // a header that is wrong would come out right
+		plainHeader = in.transport == ipv4Len && fold(sum(p[:ipv4Len], 0)) == 0xffff
+	}
 	return in.transport + length, plainHeader && t[13]&^tcpPSH == tcpACK
 }
 
