@@ -22,11 +22,12 @@ MIPSLE_XZ_MAX := 3000000
 
 # Small flash: mips builds inline only where packets pass (and where the runtime needs it). It saves 1 MB of 13.
 HOT := runtime internal/runtime/... internal/abi internal/goarch internal/byteorder internal/bytealg internal/cpu \
-       internal/sync sync sync/... math/bits encoding/binary net/netip unique syscall golang.org/x/sys/... \
+       internal/sync sync sync/... math/bits encoding/binary net/netip syscall golang.org/x/sys/... \
        crypto/subtle crypto/cipher crypto/internal/fips140/subtle crypto/internal/fips140/alias \
-       crypto/internal/fips140deps/... crypto/internal/fips140/aes/... crypto/internal/fips140/edwards25519/... \
-       golang.org/x/crypto/... github.com/dchest/siphash filippo.io/... \
-       skywire/mesh/forward skywire/mesh/session skywire/mesh/wire skywire/mesh/link/udp skywire/tun
+       crypto/internal/fips140deps/... crypto/internal/fips140/edwards25519/... \
+       golang.org/x/crypto/chacha20 golang.org/x/crypto/chacha20poly1305 golang.org/x/crypto/internal/... \
+       golang.org/x/crypto/blake2s github.com/dchest/siphash filippo.io/... \
+       skywire/mesh/forward skywire/mesh/session skywire/mesh/link/udp skywire/tun
 SMALL := -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=)
 
 CROSS := linux/amd64 linux/arm64 linux/arm/7 linux/mips/softfloat linux/mipsle/softfloat linux/riscv64
