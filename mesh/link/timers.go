@@ -274,6 +274,11 @@ func (s *Links) receiveResponse(now time.Duration, l *Link, from forward.Endpoin
 }
 
 func (s *Links) tickRekey(now time.Duration, l *Link) time.Duration {
+	cur := l.ring.Sending(now)
+	if cur == nil {
+		s.down(now, l, "keys too old")
+		return now
+	}
 	if l.rekey != nil && now < l.rekeyAt {
 		return l.rekeyAt
 	}
@@ -286,11 +291,6 @@ func (s *Links) tickRekey(now time.Duration, l *Link) time.Duration {
 		l.hsTries = 0
 		s.initiate(now, l)
 		return now + s.timers.RetryMax
-	}
-	cur := l.ring.Sending(now)
-	if cur == nil {
-		s.down(now, l, "keys too old")
-		return now
 	}
 	hs, noise, err := session.Initiate(s.sessionConfig(cur.Hash[:]), l.peer, s.payload(l))
 	if err != nil {

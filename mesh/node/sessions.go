@@ -549,7 +549,7 @@ func (n *Core) tickSession(now time.Duration, s *peerSession) {
 
 // tickSessionRekey makes a new key inside the old one; the source of the path in use does it.
 func (n *Core) tickSessionRekey(now time.Duration, s *peerSession) {
-	if s.active == nil || !s.ring.RekeyDue(now) || now < s.rekeyT {
+	if s.active == nil || now < s.rekeyT {
 		return
 	}
 	cur := s.ring.Sending(now)
@@ -558,6 +558,9 @@ func (n *Core) tickSessionRekey(now time.Duration, s *peerSession) {
 		if s.rekeyT = now + time.Second; s.active.source {
 			n.pathSuspect(now, s.active, "keys too old")
 		}
+		return
+	}
+	if !s.ring.RekeyDue(now) {
 		return
 	}
 	hs, noise, err := session.Initiate(n.sessionConfig(cur.Hash[:]), s.peer, n.sessionPayload(s))
