@@ -204,7 +204,7 @@ func checkClock() finding {
 
 func checkNode(ctx context.Context, run string) finding {
 	g := finding{
-		Check: "node", Costs: "vpn, socks and messenger have nothing to join",
+		Check: "node", Costs: "vpn, socks and manager have nothing to join",
 		Remedy: "skywire node run (or say with --run where its sockets are)",
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
@@ -232,7 +232,7 @@ func checkNode(ctx context.Context, run string) finding {
 func checkTUN() finding {
 	g := finding{
 		Check: "tun", OK: true, Found: "the TUN device node opens",
-		Costs:  "no vpn; node, socks and messenger work",
+		Costs:  "no vpn; node, socks and manager work",
 		Remedy: "modprobe tun; in a container: --device /dev/net/tun; OpenWrt: apk add kmod-tun (opkg install kmod-tun)",
 	}
 	if err := tun.Available(); err != nil {
@@ -247,7 +247,7 @@ const capNetAdmin = 12
 func checkAdmin() finding {
 	g := finding{
 		Check: "net admin", Found: "CAP_NET_ADMIN",
-		Costs:  "no vpn: devices, addresses, routes and firewall rules need it; node, socks and messenger do not",
+		Costs:  "no vpn: devices, addresses, routes and firewall rules need it; node, socks and manager do not",
 		Remedy: "run the vpn as root, or: setcap cap_net_admin+ep on a copy of the binary for the vpn alone",
 	}
 	status, err := os.ReadFile("/proc/self/status")

@@ -16,6 +16,7 @@ import (
 	"skywire/signal"
 	"skywire/signal/auto"
 	"skywire/tun"
+	"skywire/tun/netcfg"
 	"skywire/tun/vpn"
 )
 
@@ -210,6 +211,9 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 	err = a.Run(ctx)
 	if errors.Is(err, vpn.ErrRefused) {
 		return applet.WithCode(applet.Refused, err)
+	}
+	if errors.Is(err, netcfg.ErrRouteExists) {
+		return fmt.Errorf("%w; if another vpn runs here (skywire vpn status): one process plays all roles of a box, see vpn --help", err)
 	}
 	if errors.Is(err, signal.ErrRefused) && cfg.Client != nil {
 		return fmt.Errorf("%w; the server allows this box with: vpn server --allow %s", err, node.Self().Key)
