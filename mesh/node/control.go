@@ -1,0 +1,139 @@
+package node
+
+import (
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/wire"
+)
+
+// control seals one control message on a path.
+func (n *Core) control(now time.Duration, p *path, m wire.Control) {
+	if p.fp == nil {
+		return
+	}
+	p.control++
+	if err := n.worker.Control(now, p.fp, m.Append(n.ctl[:0])); err != nil {
+		n.log.Debug("control not sent", "peer", p.sess.peer.Short(), "err", err)
+	}
+}
+
+// Control takes an opened control frame.
+func (n *Core) Control(now time.Duration, fp *forward.Path, body []byte) {
+	n.now = now
+	p := n.byPath[fp]
+	if p == nil || len(body) == 0 {
+		return
+	}
+	p.controlRx++
+	n.keysOpened(now, p.sess)
+	if p.state == pathProving && !p.source {
+		p.state = pathUsable // its source has the keys: before that nothing of ours goes there
+	}
+	if !n.controlMessage(now, p, body) {
+		n.drops.malformed++
+	}
+	n.worker.Flush()
+}
+
+// controlMessage handles one message; false if it is malformed.
+func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
+	var err error
+	switch wire.ControlType(body) {
+	case wire.CtlKeep:
+	case wire.CtlProbe:
+		var f wire.Probe
+		if f, err = wire.ParseProbe(body); err == nil {
+			n.control(now, p, wire.ProbeAck{ID: f.ID, Size: f.Size})
+		}
+	case wire.CtlProbeAck:
+		var f wire.ProbeAck
+		if f, err = wire.ParseProbeAck(body); err == nil {
+			n.probeAnswered(now, p, f.ID)
+		}
+	case wire.CtlProof:
+		var f wire.Proof
+		if f, err = wire.ParseProof(body); err == nil && f.ID == p.id {
+			n.receiveProof(now, p, f)
+		}
+	case wire.CtlUse:
+		var f wire.Use
+		if f, err = wire.ParseUse(body); err == nil {
+			n.receiveUse(now, p.sess, p, f)
+		}
+	case wire.CtlReport:
+		var f wire.Report
+		if f, err = wire.ParseReport(body); err == nil {
+			n.receiveReport(p, f)
+		}
+	case wire.CtlRekey1, wire.CtlRekey2:
+		err = n.receiveRekey(now, p, body)
+	case wire.CtlEcho:
+		var f wire.Echo
+		if f, err = wire.ParseEcho(body); err == nil {
+			n.control(now, p, wire.EchoReply(f))
+		}
+	case wire.CtlEchoReply:
+		var f wire.EchoReply
+		if f, err = wire.ParseEchoReply(body); err == nil {
+			n.receiveEchoReply(now, f)
+		}
+	}
+	return err == nil
+}
+
+// prove asks for the sealed round trip that opens a path for use.
+func (n *Core) prove(now time.Duration, p *path) {
+	p.probe.sent = now
+	n.control(now, p, wire.Proof{ID: p.id})
+}
+
+func (n *Core) receiveProof(now time.Duration, p *path, f wire.Proof) {
+	if !f.Answer {
+		n.control(now, p, wire.Proof{Answer: true, ID: p.id})
+		return
+	}
+	if p.state == pathProving {
+		n.probeAnswered(now, p, p.probe.id)
+	}
+}
+
+// receiveUse obeys the source of a path: it says on which of its paths it wants our answers.
+func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Use) {
+	if on.number != f.Path || on.source || f.Number < s.useHeard {
+		return
+	}
+	s.used, s.useHeard = on, f.Number
+	n.chooseActive(now, s)
+}
+
+func (n *Core) sendProbe(now time.Duration, p *path) {
+	p.probe.id++
+	p.probe.sent = now
+	n.control(now, p, wire.Probe{ID: p.probe.id})
+}
+
+func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {
+	r := &p.probe
+	if id != r.id || r.sent == 0 {
+		return
+	}
+	rtt := now - r.sent
+	if r.srtt == 0 {
+		r.srtt = rtt
+	} else {
+		r.srtt += (rtt - r.srtt) / 4
+	}
+	r.sent, r.lost, r.last = 0, 0, now
+	switch p.state {
+	case pathProving, pathSuspected:
+		was := p.state
+		p.state = pathUsable
+		if was == pathProving {
+			n.log.Info("path ready", "path", p.String(), "rtt_ms", rtt.Milliseconds())
+		}
+		if p.source {
+			n.chooseActive(now, p.sess)
+		}
+	}
+}

@@ -1,0 +1,211 @@
+package node
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"skywire/mesh/key"
+	"skywire/mesh/route"
+	"skywire/mesh/wire"
+)
+
+// chooseActive decides which path carries what we send: of our own usable paths the best; without one, the path of the
+// peer's that it named.
+func (n *Core) chooseActive(now time.Duration, s *peerSession) {
+	var best *path
+	for _, p := range s.paths {
+		if p.state != pathUsable || p.fp == nil || !p.source {
+			continue
+		}
+		if best == nil || n.prefer(p, best, s.active) {
+			best = p
+		}
+	}
+	if best == nil && s.used != nil && s.used.fp != nil && n.paths[s.used.id] == s.used && s.used.state == pathUsable {
+		best = s.used
+	}
+	if best == nil {
+		// Better a suspected path than none.
+		for _, p := range s.paths {
+			if p.fp != nil && p.state == pathSuspected && (best == nil || p == s.active) {
+				best = p
+			}
+		}
+	}
+	if best == s.active {
+		return
+	}
+	s.active = best
+	s.plane.SetActive(nil)
+	if best == nil {
+		return
+	}
+	s.plane.SetActive(best.fp)
+	n.log.Info("path in use", "peer", s.peer.Short(), "path", best.String())
+	n.use(now, s)
+	n.applyKeys(now, s)
+	n.refreshRoutes()
+	n.finish(s, nil)
+	n.release(now, s)
+}
+
+// prefer reports whether a is a better choice than b. What is in use stays unless the other is clearly better.
+func (n *Core) prefer(a, b, active *path) bool {
+	g := n.topology()
+	ca, okA := g.Measure(a.hops)
+	cb, okB := g.Measure(b.hops)
+	switch {
+	case !okA || !okB:
+		return okA
+	case a == active:
+		return !route.Better(ca, cb)
+	case b == active:
+		return route.Better(cb, ca)
+	}
+	return ca.Cost < cb.Cost
+}
+
+// use tells the peer on which of our paths to answer.
+func (n *Core) use(now time.Duration, s *peerSession) {
+	if s.active == nil || !s.active.source {
+		return
+	}
+	s.useSent++
+	n.control(now, s.active, wire.Use{Path: s.active.number, Number: s.useSent})
+}
+
+// topology returns the graph of the records held, with our own links as they are this moment.
+func (n *Core) topology() *route.Graph {
+	if n.graph == nil {
+		n.graph = route.NewGraph(n.graphRecords())
+	}
+	return n.graph
+}
+
+// plan sees to it that a wanted session has its best path and a disjoint standby set up.
+func (n *Core) plan(now time.Duration, s *peerSession) {
+	if now-s.wantedAt >= sessionIdle {
+		return // nobody needs it: what the peer lets go is not set up again
+	}
+	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {
+		return // not yet, or the peer is the source of a path that serves both ways: it keeps up standbys
+	}
+	s.planAt = now + replanEvery
+	if s.active == nil {
+		s.planAt = now + replanSoon
+	}
+	candidates := n.candidates(now, s)
+	setups := 0
+	for i, c := range candidates {
+		if i >= 2 {
+			break
+		}
+		if !s.hasPath(c.Hops) {
+			n.setUp(now, s, c.Hops)
+			setups++
+		}
+	}
+	if setups == 0 && len(candidates) > 0 {
+		n.prune(now, s, candidates)
+	}
+	if s.active != nil {
+		n.chooseActive(now, s)
+	}
+}
+
+// candidates returns the paths to have, best first: disjoint ones from the graph and what managers proposed, without
+// those that failed lately.
+func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
+	g := n.topology()
+	bad := func(hops []key.Public) bool {
+		return slices.ContainsFunc(s.failed, func(f failedPath) bool { return now < f.until && slices.Equal(f.hops, hops) }) ||
+			n.upLink(hops[1]) == nil
+	}
+	found := route.Paths(g, n.self, s.peer, 2, route.Constraints{})
+	found = slices.DeleteFunc(found, func(p route.Path) bool { return bad(p.Hops) })
+	if len(found) < 2 {
+		var c route.Constraints
+		for _, f := range s.failed {
+			if now < f.until && len(f.hops) > 2 {
+				c.Avoid = append(c.Avoid, f.hops[1:len(f.hops)-1]...)
+			}
+		}
+		for _, p := range route.Paths(g, n.self, s.peer, 2, c) {
+			if !bad(p.Hops) && !hasHops(found, p.Hops) {
+				found = append(found, p)
+			}
+		}
+	}
+	for _, hops := range n.proposals[s.peer].paths {
+		if now >= n.proposals[s.peer].until {
+			break
+		}
+		if p, ok := g.Measure(hops); ok && !bad(hops) && !hasHops(found, hops) {
+			found = append(found, p)
+		}
+	}
+	if len(found) == 0 && s.active == nil {
+		found = n.secondChance(now, s)
+	}
+	slices.SortStableFunc(found, func(a, b route.Path) int { return cmp.Compare(a.Cost, b.Cost) })
+	return found
+}
+
+// secondChance returns paths that failed a moment ago, where there are no others: the relay may be back already.
+func (n *Core) secondChance(now time.Duration, s *peerSession) []route.Path {
+	fresh := func(hops []key.Public) bool {
+		return n.upLink(hops[1]) == nil ||
+			slices.ContainsFunc(s.failed, func(f failedPath) bool { return now-f.at < replanSoon && slices.Equal(f.hops, hops) })
+	}
+	found := route.Paths(n.topology(), n.self, s.peer, 1, route.Constraints{})
+	return slices.DeleteFunc(found, func(p route.Path) bool { return fresh(p.Hops) })
+}
+
+func hasHops(paths []route.Path, hops []key.Public) bool {
+	return slices.ContainsFunc(paths, func(p route.Path) bool { return slices.Equal(p.Hops, hops) })
+}
+
+func (s *peerSession) hasPath(hops []key.Public) bool {
+	return slices.ContainsFunc(s.paths, func(p *path) bool { return p.source && slices.Equal(p.hops, hops) })
+}
+
+// prune lets usable paths go that are neither wanted nor in use, once the wanted ones stand.
+func (n *Core) prune(now time.Duration, s *peerSession, wanted []route.Path) {
+	usable := 0
+	for _, p := range s.paths {
+		if p.source && p.state == pathUsable {
+			usable++
+		}
+	}
+	for _, p := range slices.Clone(s.paths) {
+		if usable > 2 && p.source && p != s.active && p.state == pathUsable && !hasHops(wanted[:min(2, len(wanted))], p.hops) {
+			n.dropPath(now, p, "no longer among the best")
+			usable--
+		}
+	}
+}
+
+// replan makes all wanted sessions look for paths again.
+func (n *Core) replan(now time.Duration) {
+	n.graph = nil
+	for _, s := range n.sessions {
+		if s.active == nil {
+			s.planAt = min(s.planAt, now)
+		} else {
+			s.planAt = min(s.planAt, now+replanSoon)
+		}
+	}
+	n.nextSession = min(n.nextSession, now)
+}
+
+// failedPath is a path that broke or was refused lately.
+type failedPath struct {
+	hops      []key.Public
+	at, until time.Duration
+}
+
+func (s *peerSession) fail(now time.Duration, hops []key.Public) {
+	s.failed = slices.DeleteFunc(s.failed, func(f failedPath) bool { return now >= f.until || slices.Equal(f.hops, hops) })
+	s.failed = append(s.failed, failedPath{hops: hops, at: now, until: now + failedPause})
+}
