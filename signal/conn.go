@@ -5,7 +5,7 @@
 // data and starts nothing by itself. SPEC.md describes the lines for other languages.
 //
 // Rules: every limit is a constant of this file. Requests are answered by a goroutine each, at most MaxRequests at
-// once, the rest is answered "busy". Notifications reach the Handler one after the other, in order, so their
+// once (as many answers more may be on their way out), the rest is answered "busy". Notifications reach the Handler one after the other, in order, so their
 // handlers must not wait for a Call on the same connection. A peer that does not read is disconnected after
 // WriteTimeout, one that does not finish a line after LineTimeout. Lock order: Conn.wmu and Conn.mu are never held
 // together.
@@ -32,8 +32,14 @@ const (
 	MaxFiles = 16
 	// MaxRequests bounds the requests of one peer that are being answered at once.
 	MaxRequests = 64
-	// MaxNotes bounds the notifications waiting for the Handler; when full, reading pauses.
+	// MaxNotes bounds the notifications waiting for the Handler, a long one counting for several (see noteUnit); when
+	// full, reading pauses.
 	MaxNotes = 256
+	// MaxHeld bounds the parameters, in bytes, of the requests of one peer that are being answered at once: peers that
+	// nobody trusts speak this protocol over streams. One more is answered "busy".
+	MaxHeld = 4 << 20
+	// noteUnit is what a notification may have in bytes for each place of MaxNotes that it takes: 4 MiB in all.
+	noteUnit = 16 << 10
 	// WriteTimeout ends a connection whose peer does not read.
 	WriteTimeout = 10 * time.Second
 	// LineTimeout ends a connection whose peer begins a line and does not finish it.
@@ -79,6 +85,7 @@ type Conn struct {
 	extra  []*os.File
 	closed chan struct{}
 	slots  chan struct{} // of calls under way; full: wait
+	noted  chan struct{} // places taken by notifications; full: wait
 	once   sync.Once
 
 	wmu sync.Mutex // one line at a time
@@ -88,6 +95,8 @@ type Conn struct {
 	next    uint64
 	calls   map[uint64]chan answer
 	serving map[string]context.CancelFunc
+	open    int // requests whose answer is not out yet
+	held    int // bytes of their parameters
 	gone    bool
 }
 
@@ -112,7 +121,7 @@ type message struct {
 func NewConn(rw io.ReadWriteCloser, h Handler) *Conn {
 	return &Conn{
 		rw: rw, handler: h,
-		closed: make(chan struct{}), slots: make(chan struct{}, MaxRequests),
+		closed: make(chan struct{}), slots: make(chan struct{}, MaxRequests), noted: make(chan struct{}, MaxNotes),
 		calls: map[uint64]chan answer{}, serving: map[string]context.CancelFunc{},
 	}
 }
@@ -165,6 +174,9 @@ func (c *Conn) Run(ctx context.Context) error {
 		for r := range notes {
 			if _, err := c.handle(ctx, r); err != nil {
 				closeFiles(r.Files) // a handler that failed took nothing
+			}
+			for range noteCost(r) {
+				<-c.noted
 			}
 		}
 	})
@@ -251,11 +263,16 @@ func (c *Conn) dispatch(ctx context.Context, line []byte, files []*os.File, note
 			c.cancel(m.Params)
 			return nil
 		}
-		select {
-		case notes <- &Request{Method: m.Method, Params: m.Params, Conn: c, Files: files, Notify: true}:
-		case <-c.closed:
-			closeFiles(files)
+		r := &Request{Method: m.Method, Params: m.Params, Conn: c, Files: files, Notify: true}
+		for range noteCost(r) {
+			select {
+			case c.noted <- struct{}{}:
+			case <-c.closed:
+				closeFiles(files)
+				return ErrClosed
+			}
 		}
+		notes <- r // there is room: every note in it has taken a place
 		return nil
 	case m.Method != "":
 		return c.serve(ctx, m, files, handlers)
@@ -267,9 +284,19 @@ func (c *Conn) dispatch(ctx context.Context, line []byte, files []*os.File, note
 	return c.write(message{ID: json.RawMessage("null"), Error: ErrInvalid}, nil)
 }
 
+// noteCost is how many places of MaxNotes a notification takes.
+func noteCost(r *Request) int { return 1 + len(r.Params)/noteUnit }
+
 // write sends one line. A peer that does not take it within WriteTimeout loses the connection: half a line can't be
 // taken back.
 func (c *Conn) write(m message, files []*os.File) error {
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
+	return c.writeLocked(m, files)
+}
+
+// writeLocked is write with wmu held. Lines are encoded here, so that of all that wait for a slow reader one is bytes.
+func (c *Conn) writeLocked(m message, files []*os.File) error {
 	m.Version = "2.0"
 	line, err := json.Marshal(m)
 	if err != nil {
@@ -279,8 +306,6 @@ func (c *Conn) write(m message, files []*os.File) error {
 	if len(line) > MaxLine {
 		return ErrLineTooLong
 	}
-	c.wmu.Lock()
-	defer c.wmu.Unlock()
 	timer := time.AfterFunc(WriteTimeout, func() { c.Close() })
 	defer timer.Stop()
 	if err := writeLine(c.rw, line, files); err != nil {

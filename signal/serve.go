@@ -15,7 +15,9 @@ func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers 
 	key := string(m.ID)
 	c.mu.Lock()
 	_, twice := c.serving[key]
-	full := len(c.serving) >= MaxRequests
+	// The peer may have an answer, and ask again, before the goroutine that wrote it is done: twice the number are open
+	// at most. One that reads no answers gets no further.
+	full := len(c.serving) >= MaxRequests || c.open >= 2*MaxRequests || c.held > 0 && c.held+len(m.Params) > MaxHeld
 	var cancel context.CancelFunc
 	if !twice && !full {
 		if m.Timeout > 0 && m.Timeout < int64(365*24*time.Hour/time.Millisecond) {
@@ -24,6 +26,8 @@ func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers 
 			ctx, cancel = context.WithCancel(ctx)
 		}
 		c.serving[key] = cancel
+		c.open++
+		c.held += len(m.Params)
 	}
 	c.mu.Unlock()
 	if twice || full {
@@ -42,6 +46,10 @@ func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers 
 		delete(c.serving, key)
 		c.mu.Unlock()
 		c.answer(m.ID, result, err)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.open--
+		c.held -= len(m.Params)
 	})
 	return nil
 }
@@ -70,13 +78,15 @@ func (c *Conn) answer(id json.RawMessage, result any, err error) {
 		defer closeFiles(files)
 	}
 	m := message{ID: id}
+	c.wmu.Lock()
+	defer c.wmu.Unlock()
 	if err != nil {
 		m.Error, files = AsError(err), nil
 	} else if m.Result, err = json.Marshal(result); err != nil {
 		m.Error, m.Result = Errorf(ErrInternal, "encode result: %v", err), nil
 	}
-	if err := c.write(m, files); errors.Is(err, ErrLineTooLong) {
-		c.write(message{ID: id, Error: Errorf(ErrInternal, "the result is longer than 1 MiB")}, nil)
+	if err := c.writeLocked(m, files); errors.Is(err, ErrLineTooLong) {
+		c.writeLocked(message{ID: id, Error: Errorf(ErrInternal, "the result is longer than 1 MiB")}, nil)
 	}
 }
 
