@@ -13,7 +13,7 @@ type source struct {
 	*rand.Rand
 	from, to [2]netip.Addr // IPv4, IPv6
 	flows    []*stream
-	seeds    []byte // of payloads
+	noise    []byte // payloads are taken from it
 }
 
 // stream is a TCP connection in the middle of its life.
@@ -23,6 +23,7 @@ type stream struct {
 	class   byte   // what the reserved bits and AE of byte 12 hold
 	extend  []byte // IPv4 options
 	hop     bool   // IPv6 hop-by-hop header
+	ack     uint32
 	segment int
 }
 
@@ -37,10 +38,10 @@ type item struct {
 func newSource(seed uint64, from4, from6, to4, to6 netip.Addr) *source {
 	g := &source{
 		Rand: rand.New(rand.NewPCG(seed, 9)), from: [2]netip.Addr{from4, from6}, to: [2]netip.Addr{to4, to6},
-		seeds: make([]byte, 1<<17),
+		noise: make([]byte, 1<<17),
 	}
-	for i := 0; i < len(g.seeds); i += 8 {
-		binary.LittleEndian.PutUint64(g.seeds[i:], g.Uint64())
+	for i := 0; i < len(g.noise); i += 8 {
+		binary.LittleEndian.PutUint64(g.noise[i:], g.Uint64())
 	}
 	for i := range 6 {
 		g.flows = append(g.flows, g.stream(uint16(i)))
@@ -52,13 +53,13 @@ func (g *source) one(n int) bool { return g.IntN(n) == 0 }
 
 // bytes returns n bytes that belong to nobody; they must not be written to.
 func (g *source) bytes(n int) []byte {
-	at := g.IntN(len(g.seeds) - n)
-	return g.seeds[at : at+n]
+	at := g.IntN(len(g.noise) - n)
+	return g.noise[at : at+n]
 }
 
 func (g *source) stream(port uint16) *stream {
 	s := &stream{ttl: byte(1 + g.IntN(255)), segment: []int{1, 8, 100, 536, 1228, 1348, 1360, 8948}[g.IntN(8)]}
-	s.v6, s.seq, s.id, s.port, s.dont = port&1 == 0, g.Uint32(), uint16(g.Uint32()), port, g.one(2)
+	s.v6, s.seq, s.id, s.port, s.dont = g.one(2), g.Uint32(), uint16(g.Uint32()), port, g.one(2)
 	switch g.IntN(3) {
 	case 0:
 		s.options = []byte{1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2}
@@ -110,7 +111,7 @@ func (g *source) tcp(s *stream, flags byte, n int) (p []byte, at int) {
 	put16(t, 0, 1000+s.port)
 	put16(t, 2, 80)
 	binary.BigEndian.PutUint32(t[4:], s.seq)
-	binary.BigEndian.PutUint32(t[8:], 77)
+	binary.BigEndian.PutUint32(t[8:], s.ack)
 	t[12], t[13] = byte((tcpLen+len(s.options))/4<<4)|s.class, flags
 	put16(t, 14, 500+s.window)
 	t = append(append(t, s.options...), g.bytes(n)...)
@@ -205,6 +206,14 @@ func (g *source) pick() *stream {
 		s.id, s.dont = 0, true // as BSDs send
 	case 9:
 		s.options = nil
+	case 10:
+		s.class ^= 1
+	case 11:
+		s.ack++
+	case 12:
+		if s.options = slices.Clone(s.options); len(s.options) > 8 {
+			s.options[7]++ // timestamp
+		}
 	}
 	return s
 }
@@ -229,7 +238,9 @@ func (g *source) count(size, header int) int {
 	most := 65535 - header
 	n := size*g.IntN(6) + 1 + g.IntN(size)
 	if size > 500 && g.one(40) || g.one(2000) {
-		n = most
+		if n = most; g.one(2) {
+			n -= n % size // the next one could join
+		}
 	}
 	return min(n, most, 3000*size)
 }
@@ -293,7 +304,16 @@ func (g *source) udp(n int, options []byte) (p []byte, at int) {
 	p = g.ip(v6, protoUDP, append(t, g.bytes(n)...), options)
 	at = len(p) - udpLen - n
 	put16(p, at+6, kernelPseudo(p, protoUDP, at))
+	if n > 1 && g.one(20) {
+		zeroSum(p, at, at+udpLen)
+	}
 	return p, at
+}
+
+// zeroSum sets two bytes at so that the checksum over p from start becomes 0, which UDP says as 0xffff.
+func zeroSum(p []byte, start, at int) {
+	put16(p, at, 0)
+	put16(p, at, ^slowSum(p[start:]))
 }
 
 func (g *source) udpSuper() item {
@@ -347,6 +367,9 @@ func (g *source) other() item {
 	case 2: // VXLAN: the checksum inside is open
 		p, at := g.udp(200, nil)
 		put16(p, at+6, 0)
+		if g.one(2) {
+			zeroSum(p, at+60, at+100)
+		}
 		want := slices.Clone(p)
 		kernelFill(want, at+60, 16)
 		return item{"open checksum in a tunnel", virtio{flags: 1, checksumStart: uint16(at + 60), checksumOffset: 16}, p, [][]byte{want}}
@@ -371,6 +394,11 @@ func (g *source) fragment() item {
 		p = g.ip(true, 44, body, f)
 	} else {
 		p = g.ip(false, protoTCP, body, nil)
+		if s := g.pick(); at == 0 && !s.v6 { // looks like the next segment
+			q, transport := g.tcp(s, tcpACK, s.segment)
+			kernelFill(q, transport, 16)
+			p = q
+		}
 		put16(p, 6, 0x2000|at)
 		headerSum(p)
 	}
