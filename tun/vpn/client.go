@@ -192,6 +192,15 @@ func sameNetwork(a, b Answer) bool {
 func (c *client) change(server key.Public, ans Answer) error {
 	a := c.a
 	mesh, self := a.node.Self().Prefix, a.node.Self().Address
+	local, err := netcfg.LocalPrefixes(a.c.Device)
+	if err != nil {
+		return fmt.Errorf("%w: own networks: %w", errBox, err)
+	}
+	for _, addr := range []netip.Addr{ans.IPv4, ans.Gateway} {
+		if in, ok := c.intrudes(host(addr), local); ok {
+			return fmt.Errorf("%w: the server leases %s from %s, but this box is on %s: let the server take another --pool", ErrProtocol, ans.IPv4, ans.Gateway, in)
+		}
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	c.answer, c.subnets, c.exited = Answer{}, nil, false
@@ -218,7 +227,7 @@ func (c *client) change(server key.Public, ans Answer) error {
 		if p.Addr().Is6() {
 			source = self
 		}
-		err := c.acceptable(p, mesh)
+		err := c.acceptable(p, mesh, local)
 		if err == nil {
 			err = a.net.Route(groupClient, netcfg.Route{Prefix: p, Source: source})
 		}
@@ -238,7 +247,8 @@ func (c *client) change(server key.Public, ans Answer) error {
 }
 
 // acceptable says why a subnet that the server offers is not to be routed to it.
-func (c *client) acceptable(p, mesh netip.Prefix) error {
+func (c *client) acceptable(p, mesh netip.Prefix, local []netip.Prefix) error {
+	in, intrudes := c.intrudes(p, local)
 	switch {
 	case p.Overlaps(mesh):
 		return errors.New("it is the mesh's own")
@@ -246,26 +256,45 @@ func (c *client) acceptable(p, mesh netip.Prefix) error {
 		return errors.New("excluded with --exclude")
 	case !within(p, siteLocal()) && !within(p, c.c.Accept):
 		return errors.New("not a private range: accept it with --accept")
+	case intrudes:
+		return fmt.Errorf("it lies in %s, which this box is on: accept it with --accept", in)
 	}
 	return nil
+}
+
+// intrudes tells whether a route to p would take over part of a network that this box is on, such as its router or its
+// resolver; a wider route takes nothing, since the closer one wins. A provider's shared range is no such network: leases
+// lie in it, and nothing of this box's.
+func (c *client) intrudes(p netip.Prefix, local []netip.Prefix) (netip.Prefix, bool) {
+	for _, l := range local {
+		if within(p, []netip.Prefix{l}) && !within(l, []netip.Prefix{DefaultPool()}) && !within(p, c.c.Accept) {
+			return l, true
+		}
+	}
+	return netip.Prefix{}, false
 }
 
 // policy is what the node may send to the server and take from it.
 func (c *client) policy() app.Policy {
 	var p app.Policy
 	rule := func(n netip.Prefix) app.Rule { return app.Rule{Prefix: n, Key: c.server} }
-	for _, n := range append([]netip.Prefix{host(c.answer.Gateway)}, c.subnets...) {
+	// What comes from the server may have any source of what it stands for, but none of a network this box is on itself.
+	local, err := netcfg.LocalPrefixes(c.a.c.Device)
+	if err != nil {
+		c.a.log.Warn("own networks are not kept from the server", "err", err)
+	}
+	local = slices.DeleteFunc(local, func(l netip.Prefix) bool { return within(l, c.c.Accept) })
+	p.Routes = append(p.Routes, rule(host(c.answer.Gateway)))
+	p.Grants = append(p.Grants, rule(host(c.answer.Gateway)))
+	for _, n := range c.subnets {
 		p.Routes = append(p.Routes, rule(n))
-		p.Grants = append(p.Grants, rule(n))
+		for _, s := range subtract(n, closer(n, local)) {
+			p.Grants = append(p.Grants, rule(s))
+		}
 	}
 	p.Serve = append(p.Serve, rule(host(c.answer.IPv4)))
 	if !c.c.Exit || !c.answer.Exit {
 		return p
-	}
-	// What comes from the internet may have any source there, but none of a network this box is on itself.
-	local, err := netcfg.LocalPrefixes(c.a.c.Device)
-	if err != nil {
-		c.a.log.Warn("own networks are not kept from the exit", "err", err)
 	}
 	local = append(local, DefaultPool())
 	all := []netip.Prefix{everything4()}

@@ -16,7 +16,7 @@ func prefixes(list ...string) []netip.Prefix {
 // special are ranges that no exit forwards to: this host, link-local, shared (where other clients live), benchmarks and
 // multicast (RFC 6890); of IPv6 all but global unicast, and there the transition forms that hide an IPv4 address.
 func special() []netip.Prefix {
-	return prefixes("0.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "224.0.0.0/3",
+	return prefixes("0.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "192.0.0.0/24", "198.18.0.0/15", "224.0.0.0/3",
 		"::/3", "4000::/2", "8000::/1", "2001::/32", "2002::/16")
 }
 
@@ -53,6 +53,11 @@ func halves(p netip.Prefix) (low, high netip.Prefix) {
 	b[p.Bits()/8] |= 0x80 >> (p.Bits() % 8)
 	a, _ := netip.AddrFromSlice(b)
 	return netip.PrefixFrom(p.Masked().Addr(), bits), netip.PrefixFrom(a, bits)
+}
+
+// closer are the prefixes of list that lie in p.
+func closer(p netip.Prefix, list []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(list), func(l netip.Prefix) bool { return !within(l, []netip.Prefix{p}) })
 }
 
 // within reports whether one of outer contains all of p.
