@@ -240,7 +240,8 @@ func (e *Endpoint) Handle(service string, s Service) (remove func(), err error) 
 	}, nil
 }
 
-// Forget closes the connections to a peer without waiting for an answer: its session tells that it has restarted.
+// Forget closes the connections to a peer without waiting for an answer: its session tells that it has restarted. It
+// does not block.
 func (e *Endpoint) Forget(peer key.Public) {
 	e.mu.RLock()
 	p := e.peers[peer]
@@ -248,9 +249,15 @@ func (e *Endpoint) Forget(peer key.Public) {
 	if p == nil {
 		return
 	}
-	for _, c := range p.all() {
-		c.close(closeDone, "peer restarted")
+	conns := p.all()
+	for _, c := range conns {
+		c.drop()
 	}
+	e.start(func() { // quic-go waits for its own loop, which may be waiting for a carrier that is full
+		for _, c := range conns {
+			c.close(closeDone, "peer restarted")
+		}
+	})
 }
 
 // Stats returns the counters.

@@ -116,3 +116,46 @@ func TestStreamLimit(t *testing.T) {
 		s.Close()
 	})
 }
+
+// TestCrowd: two peers that open as many streams as they can, and say nothing, leave room for a third.
+func TestCrowd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, streamtest.Conditions{Delay: time.Millisecond})
+		a, b, c, d := m.start(1), m.start(2), m.start(3), m.start(4)
+		defer m.end(a, b, c, d)
+		d.handle(t, "echo", echo)
+		for _, hostile := range []*node{a, b} {
+			for i := range stream.MaxStreams {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				s, err := hostile.OpenRaw(ctx, d.key)
+				cancel()
+				if err != nil {
+					t.Fatalf("stream %d: %v", i, err)
+				}
+				s.Write([]byte{0})
+			}
+		}
+		for range 3 {
+			roundTrip(t, c, d.key, 1000)
+		}
+	})
+}
+
+// TestForgetDoesNotBlock: the node's owner calls it, and streams go on over a new connection.
+func TestForgetDoesNotBlock(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newMesh(t, streamtest.Conditions{Delay: time.Millisecond})
+		a, b := m.start(1), m.start(2)
+		defer m.end(a, b)
+		b.handle(t, "echo", echo)
+		roundTrip(t, a, b.key, 1000)
+		before := time.Now()
+		a.Forget(b.key)
+		if d := time.Since(before); d > 0 {
+			t.Errorf("blocked for %v", d)
+		}
+		roundTrip(t, a, b.key, 1000)
+	})
+}

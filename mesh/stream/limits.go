@@ -20,7 +20,8 @@ const (
 	// MaxStreams is how many streams of one peer may be open at once: a household's browsers through one exit need a
 	// thousand, and each costs two descriptors where the program is a proxy (OpenWrt's limit is often 4,096).
 	MaxStreams = 4096
-	// maxIncoming bounds the incoming streams of all peers together; one more is refused as busy.
+	// maxIncoming bounds the incoming streams of all peers together; one more is refused as busy, and so is one of a peer
+	// that has more than are left.
 	maxIncoming = 8192
 	// maxPeers bounds what the endpoint remembers of peers; those without a connection are forgotten first.
 	maxPeers = 4096

@@ -24,6 +24,7 @@ type peer struct {
 	proven  atomic.Int32  // the largest packet that has ever left uncut
 	pieceID atomic.Uint32 // of the last packet that was cut
 	joiner  joiner
+	streams atomic.Int64 // incoming ones being served
 
 	mu      sync.Mutex // guards the fields below
 	conns   []*connection

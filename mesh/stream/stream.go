@@ -256,9 +256,11 @@ func (in *Incoming) Accept(reply []byte) (*Stream, error) {
 	if in.answered.Swap(true) {
 		return nil, ErrClosed
 	}
+	in.stream.SetWriteDeadline(time.Now().Add(openTimeout)) // a peer may give no window even for that
 	if _, err := in.stream.Write(frame); err != nil {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
+	in.stream.SetWriteDeadline(time.Time{})
 	return in.stream, nil
 }
 
@@ -279,11 +281,25 @@ func (in *Incoming) Refuse(why *signal.Error) error {
 	return in.stream.Close()
 }
 
+// crowded reports whether a stream is one too many, of all there are and of its peer's. A peer may have as many as there
+// are places left, so that those who fill the node, even with streams that say nothing, leave some to who comes next.
+func (e *Endpoint) crowded(all, peers int64) bool { return peers > max(maxIncoming-all, 0) }
+
 // serveStream reads the first frame and finds who takes the stream.
 func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
 	defer s.Close()
-	busy := e.queued.Add(1) > maxIncoming
-	defer e.queued.Add(-1)
+	in := &Incoming{stream: s}
+	busy := e.crowded(e.queued.Add(1), s.conn.peer.streams.Add(1))
+	leave := func() {
+		e.queued.Add(-1)
+		s.conn.peer.streams.Add(-1)
+	}
+	if busy { // at once: a stream that says nothing would keep its place
+		leave()
+		in.Refuse(signal.Errorf(signal.ErrBusy, "too many streams"))
+		return
+	}
+	defer leave()
 	s.SetDeadline(time.Now().Add(openTimeout))
 	b, err := readFrame(streamReader{s})
 	var open Open
@@ -297,13 +313,10 @@ func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
 	}
 	s.SetDeadline(time.Time{})
 	s.service, s.header = open.Service, open.Header
-	in := &Incoming{stream: s}
 	e.mu.RLock()
 	service := e.services[open.Service]
 	e.mu.RUnlock()
 	switch {
-	case busy:
-		in.Refuse(signal.Errorf(signal.ErrBusy, "too many streams"))
 	case service == nil:
 		in.Refuse(signal.Errorf(signal.ErrNotFound, "no service %q here", open.Service))
 	case service.Allow == nil || !service.Allow(s.Peer()):
