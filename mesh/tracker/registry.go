@@ -127,7 +127,7 @@ func (r *Registry) PutRecord(now time.Time, raw []byte) error {
 	case known && rec.Number < h.number, known && rec.Number == h.number && now.Sub(h.first) > recordLife:
 		return fmt.Errorf("%w: number %d of %s", ErrStale, rec.Number, rec.Key.Short())
 	case !known && len(r.heard) >= MaxNodes:
-		if r.expireLocked(now); len(r.heard) >= MaxNodes {
+		if r.expireLocked(now); len(r.heard) >= MaxNodes && !r.forgetLocked() {
 			return ErrFull
 		}
 	}
@@ -175,6 +175,20 @@ func (r *Registry) Expire(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.expireLocked(now)
+}
+
+// forgetLocked makes room for a record where the numbers of records that nobody renews take all of it: anybody can make
+// keys and sign with them. The one heard first goes.
+func (r *Registry) forgetLocked() bool {
+	var oldest key.Public
+	found := false
+	for k, h := range r.heard {
+		if r.nodes[k] == nil && (!found || h.first.Before(r.heard[oldest].first)) {
+			oldest, found = k, true
+		}
+	}
+	delete(r.heard, oldest)
+	return found
 }
 
 // expireLocked keeps the number of a record for another life after it stopped renewing, so that it can't come back.

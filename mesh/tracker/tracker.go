@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -42,10 +43,12 @@ type ListParams struct {
 // Limits of the ways in.
 const (
 	MaxList     = 400 // entries in an answer: a line of signal at their longest
-	maxStreams  = 256 // nodes with a stream at once
+	maxStreams  = 256 // of nodes, at once
+	maxPerNode  = 4   // of them: a tracker's client needs one, and its boxes may have several
 	firstLine   = 10 * time.Second
 	idle        = 2 * Life
 	maxRecords  = 20 // signatures checked a second over all of TCP
+	maxLists    = 50 // lists made a second over all of TCP: each may be a megabyte that waits for its reader
 	acceptPause = time.Second
 	callTimeout = 10 * time.Second
 	localLook   = 2 * time.Second // how often the own node's services are read: a local call
@@ -85,6 +88,10 @@ type Tracker struct {
 	reg     *Registry
 	running atomic.Bool
 	checks  chan struct{} // capacity maxRecords: signature checks that TCP peers may still ask for
+	lists   chan struct{} // capacity maxLists: the same of lists
+
+	mu      sync.Mutex // guards the field below
+	streams map[key.Public]int
 }
 
 // New makes a Tracker; Run starts it.
@@ -92,18 +99,38 @@ func New(c Config) (*Tracker, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	t := &Tracker{c: c, reg: NewRegistry(c.Network), checks: make(chan struct{}, maxRecords)}
+	t := &Tracker{
+		c: c, reg: NewRegistry(c.Network), checks: make(chan struct{}, maxRecords),
+		lists: make(chan struct{}, maxLists), streams: make(map[key.Public]int),
+	}
 	t.refill()
 	return t, nil
 }
 
 func (t *Tracker) refill() {
-	for range cap(t.checks) {
-		select {
-		case t.checks <- struct{}{}:
-		default:
-			return
+	for _, budget := range []chan struct{}{t.checks, t.lists} {
+		for len(budget) < cap(budget) { // nobody else fills it
+			budget <- struct{}{}
 		}
+	}
+}
+
+// enter counts a stream of a node in, unless it has as many as it may.
+func (t *Tracker) enter(k key.Public) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.streams[k] >= maxPerNode {
+		return false
+	}
+	t.streams[k]++
+	return true
+}
+
+func (t *Tracker) leave(k key.Public) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.streams[k]--; t.streams[k] == 0 {
+		delete(t.streams, k)
 	}
 }
 
@@ -191,15 +218,25 @@ func (t *Tracker) serveNode(ctx context.Context) error {
 			}
 			continue
 		}
+		if !t.enter(peer) {
+			rw.Close()
+			t.c.Log.Debug("stream refused", "key", peer, "err", "too many of this node")
+			continue
+		}
 		select {
 		case slots <- struct{}{}:
 		default:
+			t.leave(peer)
 			rw.Close()
 			t.c.Log.Warn("node refused", "key", peer, "err", "too many streams")
 			continue
 		}
+		if nc, ok := rw.(net.Conn); ok {
+			rw = patient(nc)
+		}
 		all.Go(func() {
 			defer func() { <-slots }()
+			defer t.leave(peer)
 			conn := signal.NewConn(rw, func(_ context.Context, r *signal.Request) (any, error) { return t.answer(peer, r) })
 			if err := conn.Run(ctx); err != nil {
 				t.c.Log.Debug("stream ended", "key", peer, "err", err)
@@ -255,6 +292,13 @@ func (t *Tracker) answerCall(_ context.Context, method string, params json.RawMe
 
 // answerTCP answers somebody unknown.
 func (t *Tracker) answerTCP(_ context.Context, r *signal.Request) (any, error) {
+	if r.Method == MethodList {
+		select {
+		case <-t.lists:
+		default:
+			return nil, signal.Errorf(signal.ErrBusy, "more than %d lists a second", maxLists)
+		}
+	}
 	return t.answer(key.Public{}, r)
 }
 
@@ -306,7 +350,7 @@ func (t *Tracker) list(r *signal.Request) (any, error) {
 	}
 	all := t.reg.List(time.Now(), p.Type)
 	from := min(max(p.Offset, 0), len(all))
-	return all[from:min(from+MaxList, len(all))], nil
+	return slices.Clone(all[from:min(from+MaxList, len(all))]), nil // a page must not hold the rest while it waits
 }
 
 // idleListener gives every connection a deadline for its first byte and one for silence between lines, so that nobody
@@ -318,21 +362,36 @@ func (l idleListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.SetReadDeadline(time.Now().Add(firstLine)); err != nil {
-		c.Close()
-		return nil, fmt.Errorf("deadline: %w", err)
-	}
-	return idleConn{c}, nil
+	return patient(c), nil
 }
 
-type idleConn struct{ net.Conn }
+// patient gives c the deadlines.
+func patient(c net.Conn) net.Conn {
+	c.SetReadDeadline(time.Now().Add(firstLine)) // an error shows at the first read
+	return &idleConn{Conn: c}
+}
+
+// idleConn is used by one reader.
+type idleConn struct {
+	net.Conn
+	line bool // a line has begun, and has a deadline of its own
+}
 
 // SetReadDeadline takes no deadline for the longest silence.
-func (c idleConn) SetReadDeadline(t time.Time) error {
-	if t.IsZero() {
+func (c *idleConn) SetReadDeadline(t time.Time) error {
+	if c.line = !t.IsZero(); !c.line {
 		t = time.Now().Add(idle)
 	}
 	return c.Conn.SetReadDeadline(t)
+}
+
+// Read ends the silence.
+func (c *idleConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.line {
+		c.Conn.SetReadDeadline(time.Now().Add(idle)) // an error shows at the next read
+	}
+	return n, err
 }
 
 // FromApp makes a Node of the client of the node beside us.
