@@ -43,7 +43,7 @@ const (
 // Times of paths and sessions.
 const (
 	tickBusy      = 20 * time.Millisecond // of sessions while data flows
-	tickIdle      = 100 * time.Millisecond
+	tickIdle      = 500 * time.Millisecond
 	setupRetry    = 200 * time.Millisecond // doubling, setupTries times
 	setupTries    = 4
 	probeRetry    = 40 * time.Millisecond // of a sealed probe, or 2 RTT
@@ -133,6 +133,7 @@ type Core struct {
 	hosts    atomic.Pointer[forward.Routes]
 
 	nextRecord  time.Duration
+	recordNews  time.Duration // when something last happened that the own record tells
 	nextDigest  time.Duration
 	nextAged    time.Duration
 	request     uint32 // of messages that are answered by number
@@ -348,7 +349,7 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	n.linkRestored(now, b)
 	n.syncRules(now, b)
 	n.syncRecords(now, b)
-	n.nextRecord = min(n.nextRecord, now)
+	n.newsOfRecord(now)
 	n.replan(now)
 }
 
@@ -359,7 +360,7 @@ func (h *host) Down(now time.Duration, l *link.Link, reason string) {
 	n.log.Warn("link down", "peer", l.Peer(), "reason", reason)
 	n.applyLink(now, b)
 	n.linkLost(now, b)
-	n.nextRecord = min(n.nextRecord, now)
+	n.newsOfRecord(now)
 }
 
 func (h *host) Forgotten(now time.Duration, l *link.Link) {

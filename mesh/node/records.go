@@ -15,9 +15,11 @@ import (
 const (
 	recordRetry  = 200 * time.Millisecond // doubling, recordTries times
 	recordTries  = 5
-	recordScan   = 50 * time.Millisecond // between two looks for what to repeat: there may be thousands
-	digestEvery  = time.Minute           // of the comparison that repairs what flooding lost
-	recordLook   = 200 * time.Millisecond
+	recordScan   = 50 * time.Millisecond  // between two looks for what to repeat: there may be thousands
+	digestEvery  = time.Minute            // of the comparison that repairs what flooding lost
+	recordLook   = 200 * time.Millisecond // after an event, until its news is out
+	recordSettle = 3 * time.Second        // so long after it
+	recordDrift  = 5 * time.Second        // else: measures drift
 	expireRecord = 15 * time.Second
 )
 
@@ -37,7 +39,7 @@ func (n *Core) DB() *route.DB { return n.db }
 // SetServices states what the apps of this node offer.
 func (n *Core) SetServices(now time.Duration, s []route.Service) {
 	n.services = s
-	n.nextRecord = min(n.nextRecord, now)
+	n.newsOfRecord(now)
 }
 
 // SetListen states the addresses at which the node can be reached, as ADDR.
@@ -53,6 +55,12 @@ func (n *Core) PutRecordAged(now time.Duration, raw []byte, from key.Public, age
 	v := n.db.PutAged(now, raw, from, age)
 	n.recordPut(now, v, from)
 	return v
+}
+
+// newsOfRecord makes the own record be looked at now and again soon, since rates may hold it back.
+func (n *Core) newsOfRecord(now time.Duration) {
+	n.recordNews = now
+	n.nextRecord = min(n.nextRecord, now)
 }
 
 // record returns what our record says now.
@@ -97,7 +105,10 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 		n.nextRecord = now + recordLook // a record without links would only be the first of two
 	}
 	if now >= n.nextRecord {
-		n.nextRecord = now + recordLook
+		n.nextRecord = now + recordDrift
+		if now < n.recordNews+recordSettle {
+			n.nextRecord = now + recordLook
+		}
 		if e, ok := n.db.Originate(now, n.record(), n.cfg.Identity); ok {
 			n.flood(now, e, n.self)
 			n.out.RecordsChanged()
@@ -234,7 +245,7 @@ func (n *Core) recordPut(now time.Duration, v route.Verdict, from key.Public) {
 		n.log.Error("two boxes run this key: give one of them a key of its own (remove node.key there)")
 	}
 	if v.Outcome == route.Overtaken {
-		n.nextRecord = now
+		n.newsOfRecord(now)
 	}
 	if !v.Flood() {
 		return
