@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"unicode"
 )
 
 // ErrLineTooLong is returned when a peer sends a line above MaxLine, or a value to send would make one.
@@ -74,6 +76,17 @@ func AsError(err error) *Error {
 	default:
 		return Errorf(ErrInternal, "%v", err)
 	}
+}
+
+// Printable replaces what a terminal would obey (escapes, line ends, turns of direction) in a text that somebody else
+// wrote, keeping the characters of keep.
+func Printable(text, keep string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) && r != unicode.ReplacementChar || strings.ContainsRune(keep, r) {
+			return r
+		}
+		return '?'
+	}, text)
 }
 
 // ExitCode is the exit status that CLI.md gives this kind of error, for programs that end with it.

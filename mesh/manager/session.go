@@ -22,12 +22,11 @@ type session struct {
 	wake chan struct{} // capacity 1: outbox is not empty
 
 	// guarded by Manager.mu
-	hello   bool
-	program string
-	free    time.Time // when the next request may be served
-	asked   time.Time // last request
-	wants   map[key.Public]*want
-	outbox  map[key.Public]report.Proposal // the newest unsent one for each destination
+	hello  bool
+	free   time.Time // when the next request may be served
+	asked  time.Time // last request
+	wants  map[key.Public]*want
+	outbox map[key.Public]report.Proposal // the newest unsent one for each destination
 }
 
 // want is a node's wish for paths and what it was told last.
@@ -152,7 +151,7 @@ func (s *session) greet(r *signal.Request) (any, error) {
 	}
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	s.hello, s.program = true, h.Program
+	s.hello = true
 	return report.Welcome{Version: report.Version, Manager: self.Key, Program: s.m.c.Program}, nil
 }
 

@@ -78,8 +78,8 @@ func ParseAnswer(b []byte) (Answer, error) {
 		n := int(b[5])
 		return Answer{Refusal: &signal.Error{
 			Code:    int(int32(binary.BigEndian.Uint32(b[1:]))),
-			Name:    string(b[6 : 6+n]),
-			Message: string(b[6+n:]),
+			Name:    signal.Printable(string(b[6:6+n]), ""), // both reach terminals
+			Message: signal.Printable(string(b[6+n:]), ""),
 		}}, nil
 	}
 	return Answer{}, fmt.Errorf("answer: %d bytes: %w", len(b), ErrFrame)

@@ -147,3 +147,16 @@ func FuzzPieces(f *testing.F) {
 		}
 	})
 }
+
+// TestRefusalObeysNoTerminal: what a far node says of why it refuses is shown to people.
+func TestRefusalObeysNoTerminal(t *testing.T) {
+	t.Parallel()
+	frame, err := Answer{Refusal: &signal.Error{Name: "re\x1bfused", Message: "no\x1b[2J\x07\r\nway\u202e\u009b \xff ü"}}.Append(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := ParseAnswer(frame[2:])
+	if err != nil || a.Refusal == nil || a.Refusal.Name != "re?fused" || a.Refusal.Message != "no?[2J???way?? ? ü" {
+		t.Errorf("got %+v, %v", a.Refusal, err)
+	}
+}

@@ -82,6 +82,11 @@ func Pages(ask func(ListParams, *[]Entry) error, kind string) ([]Entry, error) {
 		if err := ask(ListParams{Type: kind, Offset: len(all)}, &page); err != nil {
 			return nil, fmt.Errorf("%s: %w", MethodList, err)
 		}
+		for i, e := range page { // a tracker that checks nothing must not reach our terminal
+			if err := check([]Service{e.Service}); err != nil {
+				return nil, fmt.Errorf("%s: entry %d: %w", MethodList, len(all)+i, err)
+			}
+		}
 		if all = append(all, page...); len(page) < MaxList {
 			break
 		}

@@ -107,3 +107,15 @@ func TestListsOverTCP(t *testing.T) {
 		t.Error("as many lists as somebody likes")
 	}
 }
+
+// TestHostileTracker: a tracker that checks nothing does not reach the terminal of who asks it.
+func TestHostileTracker(t *testing.T) {
+	t.Parallel()
+	_, err := Pages(func(_ ListParams, page *[]Entry) error {
+		*page = []Entry{{Service: Service{Name: "good"}}, {Service: Service{Name: "bad", Meta: "\x1b[2J"}}}
+		return nil
+	}, "")
+	if !errors.Is(err, ErrService) {
+		t.Errorf("got %v", err)
+	}
+}

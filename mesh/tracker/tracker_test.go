@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -357,14 +358,14 @@ func TestPages(t *testing.T) {
 	t.Parallel()
 	total := MaxList + 3
 	ask := func(p ListParams, page *[]Entry) error {
-		*page = make([]Entry, min(MaxList, total-p.Offset))
+		*page = slices.Repeat([]Entry{{Service: Service{Name: "s"}}}, min(MaxList, total-p.Offset))
 		return nil
 	}
 	if all, err := Pages(ask, ""); err != nil || len(all) != total {
 		t.Errorf("%d entries, %v", len(all), err)
 	}
 	endless := func(_ ListParams, page *[]Entry) error {
-		*page = make([]Entry, MaxList)
+		*page = slices.Repeat([]Entry{{Service: Service{Name: "s"}}}, MaxList)
 		return nil
 	}
 	if all, err := Pages(endless, ""); err != nil || len(all) != maxPages*MaxList {

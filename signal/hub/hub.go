@@ -23,6 +23,9 @@ import (
 // helloTimeout is how long a connection at the address may stay silent.
 const helloTimeout = 5 * time.Second
 
+// maxStatus is what is kept of an app's own line, in bytes.
+const maxStatus = 256
+
 // proto is the one version of the protocol there is.
 const proto = 1
 
@@ -235,7 +238,7 @@ func (h *Hub) app(r *signal.Request, id uint64, cl *client) (any, error) {
 		if err := json.Unmarshal(r.Params, &p); err != nil {
 			return nil, signal.Errorf(signal.ErrUsage, "status: %v", err)
 		}
-		e.Text = p.Text[:min(len(p.Text), 256)]
+		e.Text = signal.Printable(p.Text[:min(len(p.Text), maxStatus)], "") // ps shows it
 	default:
 		return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", r.Method)
 	}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"skywire/signal"
 )
 
 // table prints columns.
@@ -16,7 +18,7 @@ func (s *session) table() table { return table{tabwriter.NewWriter(s.out, 2, 8, 
 
 func (t table) row(cells ...any) {
 	for i, c := range cells {
-		text := strings.NewReplacer("\t", " ", "\n", " ").Replace(fmt.Sprint(c))
+		text := signal.Printable(strings.NewReplacer("\t", " ", "\n", " ").Replace(fmt.Sprint(c)), "")
 		if text == "" {
 			text = "-"
 		}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"skywire/signal"
 )
 
 // Env is the world of one run of an applet. Args are the words after the applet's name. Environ has the form of
@@ -46,9 +48,9 @@ func (e *Env) Getenv(name string) string {
 	return ""
 }
 
-// Talk writes one line "NAME: text" to Stderr: how an applet talks to people.
+// Talk writes one line "NAME: text" to Stderr: how an applet talks to people. The text may hold what another box said.
 func (e *Env) Talk(name, format string, args ...any) {
-	fmt.Fprintf(e.Stderr, "%s: %s\n", name, fmt.Sprintf(format, args...))
+	fmt.Fprintf(e.Stderr, "%s: %s\n", name, signal.Printable(fmt.Sprintf(format, args...), "\n\t"))
 }
 
 // Fail reports err as "NAME: text" and returns the exit status that Code gives it.

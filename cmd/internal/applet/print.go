@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"strings"
 	"text/tabwriter"
+
+	"skywire/signal"
 )
 
 // PrintJSON writes v as one indented JSON document.
@@ -33,7 +35,7 @@ func (t *Table) Row(cells ...any) {
 		if i > 0 {
 			fmt.Fprint(t.w, "\t")
 		}
-		s := strings.NewReplacer("\t", " ", "\n", " ").Replace(fmt.Sprint(c))
+		s := signal.Printable(strings.NewReplacer("\t", " ", "\n", " ").Replace(fmt.Sprint(c)), "")
 		if s == "" {
 			s = "-"
 		}
