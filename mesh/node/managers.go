@@ -121,26 +121,30 @@ func (n *Node) PutRecord(ctx context.Context, raw []byte) error {
 	return v.Err
 }
 
-// Services implements api.Node: what the nodes of the mesh say that they offer, nearest first.
+// Services implements api.Node: what the nodes of the mesh say that they offer, nearest first. The owner only hands out
+// what it has: looking for paths to a thousand nodes would keep it from its probes.
 func (n *Node) Services(ctx context.Context, typ string) ([]app.Service, error) {
 	var all []app.Service
-	err := n.do(ctx, func(now time.Duration) {
-		g := n.core.topology()
+	var g *route.Graph
+	err := n.do(ctx, func(time.Duration) {
+		g = n.core.topology()
 		for _, e := range n.core.db.Entries() {
 			for _, s := range e.Services {
-				if typ != "" && s.Type != typ {
-					continue
+				if typ == "" || s.Type == typ {
+					all = append(all, app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Meta: s.Meta, Key: e.Key, Node: e.Name})
 				}
-				v := app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Meta: s.Meta, Key: e.Key, Node: e.Name}
-				if e.Key == n.core.self {
-					v.Online = true
-				} else if p := route.Paths(g, n.core.self, e.Key, 1, route.Constraints{}); len(p) > 0 {
-					v.Online, v.RTT = true, p[0].RTT.Seconds()*1000
-				}
-				all = append(all, v)
 			}
 		}
 	})
+	if len(all) == 0 {
+		return nil, err
+	}
+	reach := route.Reach(g, n.Key())
+	for i := range all {
+		s := &all[i]
+		rtt, ok := reach[s.Key]
+		s.Online, s.RTT = ok || s.Key == n.Key(), rtt.Seconds()*1000
+	}
 	slices.SortStableFunc(all, func(a, b app.Service) int {
 		switch {
 		case a.Online != b.Online:
