@@ -46,8 +46,13 @@ func (s *segmenter) load(h virtio, p []byte) int {
 		s.in, s.checksum = in, true
 		return 1
 	}
-	// Open at another place, as in a tunnel inside: one bit can't say that to the far end, so fill it in here.
-	if !fillAt(p, int(h.checksumStart), int(h.checksumOffset)) {
+	// Open at another place, as in a tunnel inside: one bit can't say that to the far end, so fill it in here; a place in
+	// the IP header is none.
+	header := ipv6Len
+	if p[0]>>4 == 4 {
+		header = max(ipv4Len, int(p[0]&15)*4)
+	}
+	if int(h.checksumStart) < header || !fillAt(p, int(h.checksumStart), int(h.checksumOffset)) {
 		s.count = 0
 		return 0
 	}
