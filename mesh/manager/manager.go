@@ -329,9 +329,25 @@ func (n appNode) AcceptStream(ctx context.Context, service string) (key.Public, 
 
 func (n appNode) LocalRecords(ctx context.Context) ([]report.Record, error) {
 	var all []report.Record
-	err := n.Call(ctx, "node.records", nil, &all)
-	if errors.Is(err, signal.ErrUnknownMethod) {
-		return nil, nil
+	var after struct {
+		After key.Public `json:"after,omitzero"`
 	}
-	return all, err
+	for range route.DefaultMaxRecords { // a page has one at least
+		var page []struct {
+			Key key.Public `json:"key"`
+			report.Record
+		}
+		err := n.Call(ctx, "node.records", after, &page)
+		if errors.Is(err, signal.ErrUnknownMethod) {
+			return nil, nil
+		}
+		if err != nil || len(page) == 0 {
+			return all, err
+		}
+		for _, r := range page {
+			all = append(all, r.Record)
+		}
+		after.After = page[len(page)-1].Key
+	}
+	return all, nil
 }

@@ -28,6 +28,9 @@ type fakeNode struct {
 	tuns    []app.TUN
 	policy  app.Policy
 	strange map[key.Public]bool // no members
+
+	records  []api.Record
+	services []app.Service
 }
 
 var errNoTUN = errors.New("the fake node keeps no devices")
@@ -42,8 +45,11 @@ func (f *fakeNode) Status(context.Context) (api.Status, error) {
 func (f *fakeNode) Peers(context.Context) ([]api.Peer, error)     { return nil, nil }
 func (f *fakeNode) Paths(context.Context) ([]api.Path, error)     { return nil, nil }
 func (f *fakeNode) Routes(context.Context) ([]api.Route, error)   { return nil, nil }
-func (f *fakeNode) Records(context.Context) ([]api.Record, error) { return nil, nil }
+func (f *fakeNode) Records(context.Context) ([]api.Record, error) { return f.records, nil }
 func (f *fakeNode) Services(_ context.Context, typ string) ([]app.Service, error) {
+	if f.services != nil {
+		return f.services, nil
+	}
 	return []app.Service{{Name: "there", Type: typ, Key: f.self}}, nil
 }
 

@@ -42,6 +42,14 @@ const (
 )
 
 const (
+	// maxPage bounds what one answer lists, so that it fits a line of signal whatever strangers put into their records.
+	maxPage = 768 << 10
+	// fixedBytes is what the JSON of an element takes beside texts of others, escaped what a byte of these may become.
+	fixedBytes = 512
+	escaped    = 6
+)
+
+const (
 	// MaxBench bounds one direction of node.bench.
 	MaxBench = 30 * time.Second
 	// maxBenches at once; one more is refused as busy.

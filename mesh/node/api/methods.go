@@ -45,7 +45,7 @@ func (s *Server) table() map[string]method {
 		"node.peers":    {anyone, list(s.node.Peers)},
 		"node.paths":    {anyone, list(s.node.Paths)},
 		"node.routes":   {anyone, list(s.node.Routes)},
-		"node.records":  {anyone, list(s.node.Records)},
+		"node.records":  {anyone, s.nodeRecords},
 		"node.services": {anyone, s.nodeServices},
 		"node.resolve":  {anyone, s.resolve},
 		"node.ping":     {anyone, s.ping},
@@ -185,7 +185,46 @@ func (s *Server) nodeServices(ctx context.Context, c *call) (any, error) {
 		return all, nil
 	}
 	found, err := s.node.Services(ctx, p.Type)
-	return append(all, found...), err
+	size := 0
+	for _, f := range found { // nearest first: what does not fit is far away
+		if size += fixedBytes + escaped*(len(f.Name)+len(f.Type)+len(f.Meta)+len(f.Node)); size > maxPage {
+			break
+		}
+		all = append(all, f)
+	}
+	return all, err
+}
+
+// nodeRecords answers a page of records, in order of their keys.
+func (s *Server) nodeRecords(ctx context.Context, c *call) (any, error) {
+	var p RecordsParams
+	if err := c.Bind(&p); err != nil {
+		return nil, err
+	}
+	found, err := s.node.Records(ctx)
+	page, size := []Record{}, 0
+	for _, r := range found {
+		if !p.After.IsZero() && !p.After.Less(r.Key) {
+			continue
+		}
+		if size += r.size(); size > maxPage {
+			break
+		}
+		page = append(page, r)
+	}
+	return page, err
+}
+
+// size is what the JSON of a record takes at most.
+func (r *Record) size() int {
+	n := fixedBytes + 2*len(r.Raw) + escaped*(len(r.Name)+len(r.Version)) + fixedBytes*len(r.Links)/2
+	for _, a := range r.Addrs {
+		n += 8 + escaped*len(a)
+	}
+	for _, s := range r.Services {
+		n += fixedBytes/2 + escaped*(len(s.Name)+len(s.Type)+len(s.Meta)+len(s.Node))
+	}
+	return n
 }
 
 func (s *Server) ping(ctx context.Context, c *call) (any, error) {

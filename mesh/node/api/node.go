@@ -27,6 +27,7 @@ type Node interface {
 	Peers(ctx context.Context) ([]Peer, error)
 	Paths(ctx context.Context) ([]Path, error)
 	Routes(ctx context.Context) ([]Route, error)
+	// Records is in order of the keys.
 	Records(ctx context.Context) ([]Record, error)
 	// Services lists what the nodes of the mesh offer, of one type or, if typ is empty, of all.
 	Services(ctx context.Context, typ string) ([]app.Service, error)
@@ -185,6 +186,11 @@ type WhyChoice struct {
 type Proposal struct {
 	To    key.Public     `json:"to"`
 	Paths [][]key.Public `json:"paths"` // each from this node to To, both ends included
+}
+
+// RecordsParams asks for the records whose keys follow After: ask again after the last one until there is none.
+type RecordsParams struct {
+	After key.Public `json:"after,omitzero"`
 }
 
 // KeyParams names a node: node.ping, node.trace, node.why.
