@@ -17,6 +17,9 @@ var ErrClosed = errors.New("signal: connection closed")
 // ErrInUse is returned by Listen when another process answers at the path.
 var ErrInUse = errors.New("another process listens there")
 
+// ErrPlace is returned for a socket in a directory that somebody else has made where anybody may make one.
+var ErrPlace = errors.New("the directory belongs to somebody else: choose another with --run")
+
 // ErrNotJSON is returned by Run when a peer speaks something else than JSON objects (a browser, for example).
 var ErrNotJSON = errors.New("signal: peer does not speak JSON-RPC")
 

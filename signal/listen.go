@@ -28,6 +28,9 @@ type Cred struct {
 // Dial connects to the unix socket at path. Run is started and owned by the Conn: Close ends it; ctx bounds only the
 // dialling. h answers what the other side asks, nil for nothing.
 func Dial(ctx context.Context, path string, h Handler) (*Conn, error) {
+	if err := trustedPlace(filepath.Dir(path), os.Geteuid()); err != nil {
+		return nil, fmt.Errorf("dial %s: %w", path, err)
+	}
 	var d net.Dialer
 	nc, err := d.DialContext(ctx, "unix", path)
 	if err != nil {
@@ -46,6 +49,9 @@ func Listen(path string, mode os.FileMode) (net.Listener, error) {
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
+	}
+	if err := trustedPlace(filepath.Dir(path), os.Geteuid()); err != nil {
+		return nil, fmt.Errorf("listen %s: %w", path, err)
 	}
 	unlock, err := lockDir(path)
 	if err != nil {

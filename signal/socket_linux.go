@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // readFiles reads into b and returns the descriptors that came along, close-on-exec.
@@ -136,15 +137,52 @@ func Pair() (*net.UnixConn, *os.File, error) {
 	return c.(*net.UnixConn), child, nil
 }
 
+// trustedPlace refuses a directory that is, or lies in, one that another user has made where anybody may, as in /tmp:
+// the default of who has no run directory of the system's. Root has one, and may name any.
+func trustedPlace(dir string, uid int) error {
+	if uid == 0 {
+		return nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	for up := filepath.Dir(dir); up != dir; dir, up = up, filepath.Dir(up) {
+		parent, err := os.Stat(up)
+		if err != nil || parent.Mode()&0o002 == 0 {
+			continue // not there, or not ours to look at: using it will tell
+		}
+		st, err := os.Lstat(dir)
+		if err != nil {
+			continue
+		}
+		if owner, ok := st.Sys().(*syscall.Stat_t); ok && owner.Uid != 0 && int(owner.Uid) != uid {
+			return fmt.Errorf("%s: %w (uid %d)", dir, ErrPlace, owner.Uid)
+		}
+	}
+	return nil
+}
+
+// lockPatience is how long lockDir waits: whoever may read the directory may hold the lock for ever, which must keep
+// nobody from starting. Without it, only two starts in the same moment can do each other harm.
+const lockPatience = 2 * time.Second
+
 // lockDir keeps two processes from replacing each other's dead socket at once; it leaves no file behind.
 func lockDir(path string) (func(), error) {
 	d, err := os.Open(filepath.Dir(path))
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
-		d.Close()
-		return nil, fmt.Errorf("lock %s: %w", d.Name(), err)
+	retry := time.NewTicker(lockPatience / 100)
+	defer retry.Stop()
+	for end := time.Now().Add(lockPatience); ; <-retry.C {
+		err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil || err == syscall.EWOULDBLOCK && time.Now().After(end) {
+			return func() { d.Close() }, nil
+		}
+		if err != syscall.EWOULDBLOCK && err != syscall.EINTR {
+			d.Close()
+			return nil, fmt.Errorf("lock %s: %w", d.Name(), err)
+		}
 	}
-	return func() { d.Close() }, nil
 }
