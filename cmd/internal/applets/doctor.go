@@ -275,7 +275,7 @@ func hasCapability(status string, bit int) bool {
 func checkFirewall() finding {
 	g := finding{
 		Check: "nftables", OK: true, Found: "the kernel answers",
-		Costs:  "vpn server --exit and --kill-switch do not work",
+		Costs:  "no exit, neither offered nor used",
 		Remedy: "modprobe nf_tables nft_chain_nat nft_masq; OpenWrt: apk add kmod-nft-nat",
 	}
 	err := probeFirewall()

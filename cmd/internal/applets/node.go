@@ -10,7 +10,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
@@ -18,6 +21,7 @@ import (
 	"skywire/mesh/key"
 	"skywire/mesh/node"
 	"skywire/mesh/node/api"
+	"skywire/mesh/route"
 	"skywire/signal"
 	"skywire/signal/auto"
 	"skywire/tun"
@@ -132,6 +136,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	}
 	for _, a := range c.Listen {
 		hp, err := parseAddr(a)
+		if err == nil {
+			err = checkPort(hp, 0)
+		}
 		if err != nil {
 			return applet.Usagef("--listen %q: %v", a, err)
 		}
@@ -154,11 +161,31 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	if !conf.Open && len(conf.Allow)+len(conf.Peers)+len(conf.Managers) == 0 {
 		log.Warn("nobody may link with this node: run it with --open, --allow KEY or --peer KEY@ADDR")
 	}
-	n, err := node.New(conf)
-	if err != nil {
-		return err
+	if !printable(conf.Name) || len(conf.Name) > route.MaxName {
+		return applet.Usagef("--name %q: want at most %d bytes that can be printed", conf.Name, route.MaxName)
 	}
-	return n.Run(ctx)
+	n, err := node.New(conf)
+	if err == nil {
+		err = n.Run(ctx)
+	}
+	return withRemedy(err)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
+}
+
+// withRemedy says what to do about an address that can't be listened at.
+func withRemedy(err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%w; another program has this port: stop it (ss -lnup tells which), or choose another with --listen", err)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return fmt.Errorf("%w; no address of this box: leave the host out (--listen :PORT), or take one that ip address shows", err)
+	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "bind"):
+		return fmt.Errorf("%w; choose a port from 1024 up with --listen", err)
+	}
+	return err
 }
 
 // parseAddr takes ADDR and returns host:port.
@@ -177,6 +204,26 @@ func parseAddr(a string) (string, error) {
 		rest = net.JoinHostPort(strings.Trim(rest, "[]"), strconv.Itoa(node.DefaultPort))
 	}
 	return rest, nil
+}
+
+// checkPort refuses what is no port, or lies below least.
+func checkPort(hostport string, least int) error {
+	_, port, err := net.SplitHostPort(hostport)
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < least || n > 65535 {
+		return fmt.Errorf("port %q is none from %d to 65535", port, least)
+	}
+	return nil
+}
+
+// checkPeerAddr refuses an address that nothing can be sent to.
+func checkPeerAddr(hostport string) error {
+	if host, _, err := net.SplitHostPort(hostport); err == nil && host == "" {
+		return errors.New("want KEY@HOST:PORT, or HOST:PORT")
+	}
+	return checkPort(hostport, 1)
 }
 
 // parsePeers takes KEY@ADDR, ADDR or KEY.
@@ -198,7 +245,11 @@ func parsePeers(flag string, all []string) ([]node.Peer, error) {
 				return nil, applet.Usagef("%s %q: %v", flag, s, err)
 			}
 		}
-		if p.Addr, err = parseAddr(a); err != nil {
+		p.Addr, err = parseAddr(a)
+		if err == nil {
+			err = checkPeerAddr(p.Addr)
+		}
+		if err != nil {
 			return nil, applet.Usagef("%s %q: %v", flag, s, err)
 		}
 		peers = append(peers, p)
