@@ -18,6 +18,7 @@ type router struct {
 	in, out Device
 	inFD    int
 	got     [][]byte
+	supers  int // reads that were super-packets
 	buf     []byte
 	to      []byte // IPv6 destination of what was sent
 }
@@ -68,7 +69,10 @@ route add %s dev tpout`, chain4[0], chain4[1], router6[0], router6[1]), "\n") {
 // drain reads what was forwarded so far. What the far kernel would fill in is filled in.
 func (r *router) drain() error {
 	for {
-		_, err := r.out.Receive()
+		count, err := r.out.Receive()
+		if count > 1 {
+			r.supers++
+		}
 		if errors.Is(err, unix.EAGAIN) {
 			return nil
 		}
@@ -188,6 +192,10 @@ func TestDifferentialRealTUN(t *testing.T) {
 			if err := compareFlows(base, r.got, true); err != nil {
 				return fmt.Errorf("seed %d, %s: %w", seed, way.name, err)
 			}
+			if (r.supers > 0) == way.plainOut {
+				return fmt.Errorf("seed %d, %s: %d super-packets", seed, way.name, r.supers)
+			}
+			t.Logf("%s: %d super-packets read", way.name, r.supers)
 			return nil
 		})
 	}
