@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -175,7 +176,7 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsPrint(c) })
 }
 
-// withRemedy says what to do about an address that can't be listened at.
+// withRemedy says what to do about addresses and folders that can't be had.
 func withRemedy(err error) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -184,6 +185,10 @@ func withRemedy(err error) error {
 		return fmt.Errorf("%w; no address of this box: leave the host out (--listen :PORT), or take one that ip address shows", err)
 	case errors.Is(err, syscall.EACCES) && strings.Contains(err.Error(), "bind"):
 		return fmt.Errorf("%w; choose a port from 1024 up with --listen", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run it as root, or give it folders of your own with --state and --run", err)
+	case errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOSPC):
+		return fmt.Errorf("%w; give it folders that can be written with --state and --run", err)
 	}
 	return err
 }
@@ -274,7 +279,7 @@ func nodeID(ctx context.Context, e *applet.Env) int {
 	} else {
 		k, _, err := key.LoadOrCreate(filepath.Join(f.State, "node.key"))
 		if err != nil {
-			return f.Exit(err)
+			return f.Exit(withRemedy(err))
 		}
 		info.Key, info.Address = k.Public(), key.Open().Address(k.Public()).String()
 	}
