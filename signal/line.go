@@ -154,7 +154,9 @@ func writeLine(w io.Writer, line []byte, files []*os.File) error {
 		if err != nil {
 			return err
 		}
-		line = line[n:]
+		if line = line[n:]; len(line) == 0 {
+			return nil // even an empty write fails once the peer has answered and hung up
+		}
 	}
 	_, err := w.Write(line)
 	return err
