@@ -36,7 +36,7 @@ OTHER := darwin/arm64 windows/amd64
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect compare bench fuzz demo install clean
+.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench fuzz demo install clean
 
 all: build
 
@@ -69,6 +69,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -tags bench ./cmd/skywire
 
 staticcheck:
 	$(GO) tool staticcheck ./...
@@ -102,13 +103,13 @@ reflect:
 	@if $(GO) build -ldflags '-s -w -dumpdep' -o /dev/null ./cmd/skywire 2>&1 | grep '<ReflectMethod>'; then \
 	  echo "dead-code elimination is off: see the dependencies above"; exit 1; fi
 
-# TCP through the vpn beside wireguard-go, which is fetched for it, on the same wires in the same run. Needs root.
-compare:
-	GOFLAGS= GOBIN=$(abspath $(OUT)) $(GO) install golang.zx2c4.com/wireguard@v0.0.0-20260522210424-ecfc5a8d5446
-	SKYWIRE_COMPARE=$(abspath $(OUT))/wireguard $(GO) test -run '^$$' -bench E2ETCP -benchtime 1x ./cmd/skywire
-
+# The stages, then the real binary in namespaces beside plain veth, kernel forwarding and wireguard-go (fetched for it), in
+# alternating rounds of one run: six minutes, as root. SKYWIRE_BENCH_ROUNDS and SKYWIRE_BENCH_SECONDS shorten it.
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
+	@if [ "$$(id -u)" = 0 ]; then \
+	  $(GO) test -tags bench -count=1 -v -timeout 30m -run '^TestBench(Peers|Relay)$$' ./cmd/skywire; \
+	else echo "the benchmarks beside peers need root"; fi
 
 fuzz:
 	@for p in $$($(GO) list ./...); do \
