@@ -29,6 +29,8 @@ HOT := runtime internal/runtime/... internal/abi internal/goarch internal/byteor
        golang.org/x/crypto/blake2s github.com/dchest/siphash filippo.io/... \
        skywire/mesh/forward skywire/mesh/session skywire/mesh/link/udp skywire/tun
 SMALL := -gcflags=all=-l $(foreach p,$(HOT),-gcflags=$(p)=)
+# Go lays mips out for pages of 64 KiB, which OpenWrt's kernels (4 KiB) and Debian's (16 KiB) do not have.
+SMALL_LD := -R 0x4000
 
 CROSS := linux/amd64 linux/arm64 linux/arm/7 linux/mips/softfloat linux/mipsle/softfloat linux/riscv64
 OTHER := darwin/arm64 windows/amd64
@@ -81,17 +83,17 @@ gate:
 cross:
 	@for p in $(CROSS) $(OTHER); do \
 	  os=$${p%%/*}; rest=$${p#*/}; arch=$${rest%%/*}; variant=$${rest#*/}; \
-	  arm=; mips=; small=; \
-	  case $$arch in arm) arm=$$variant;; mips*) mips=$$variant; small="$(SMALL)";; esac; \
+	  arm=; mips=; small=; ld='$(LDFLAGS)'; \
+	  case $$arch in arm) arm=$$variant;; mips*) mips=$$variant; small="$(SMALL)"; ld="$$ld $(SMALL_LD)";; esac; \
 	  echo "build $$p"; \
-	  GOOS=$$os GOARCH=$$arch GOARM=$$arm GOMIPS=$$mips $(BUILD) $$small -o $(OUT)/cross/skywire-$$(echo $$p | tr / -) ./cmd/skywire || exit 1; \
+	  GOOS=$$os GOARCH=$$arch GOARM=$$arm GOMIPS=$$mips $(GO) build -ldflags "$$ld" $$small -o $(OUT)/cross/skywire-$$(echo $$p | tr / -) ./cmd/skywire || exit 1; \
 	done
 
 size:
 	@mkdir -p $(OUT)
 	@for p in mipsle arm64; do \
-	  small=; if [ $$p = mipsle ]; then small="$(SMALL)"; fi; \
-	  GOOS=linux GOARCH=$$p GOMIPS=softfloat $(BUILD) $$small -o $(OUT)/size-$$p ./cmd/skywire || exit 1; \
+	  small=; ld='$(LDFLAGS)'; if [ $$p = mipsle ]; then small="$(SMALL)"; ld="$$ld $(SMALL_LD)"; fi; \
+	  GOOS=linux GOARCH=$$p GOMIPS=softfloat $(GO) build -ldflags "$$ld" $$small -o $(OUT)/size-$$p ./cmd/skywire || exit 1; \
 	  raw=$$(wc -c <$(OUT)/size-$$p); packed=$$(xz -9e -c $(OUT)/size-$$p | wc -c); \
 	  echo "size $$p: $$raw bytes stripped, $$packed with xz"; \
 	  if [ $$p = mipsle ] && { [ $$raw -gt $(MIPSLE_MAX) ] || [ $$packed -gt $(MIPSLE_XZ_MAX) ]; }; then \
