@@ -23,11 +23,10 @@ type router struct {
 	to      []byte // IPv6 destination of what was sent
 }
 
-var (
-	router6 = [2]netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")}
-	// joined wants packets handed to Send and joined where the device can; otherwise reads are written as they are.
-	joined, asRead = true, false
-)
+var router6 = [2]netip.Addr{netip.MustParseAddr("fd00::1"), netip.MustParseAddr("fd00::2")}
+
+// joined has packets handed to Send, which joins them where the device can; asRead has the virtio headers written as made.
+const joined, asRead = true, false
 
 // newRouter must be called on a thread with a network namespace of its own.
 func newRouter(plainIn, plainOut bool) (*router, error) {

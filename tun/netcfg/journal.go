@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -200,7 +201,9 @@ func (j *journal) write(e entry) error {
 func (j *journal) remove(keep bool) error {
 	var err error
 	if !keep {
-		err = os.Remove(j.path)
+		if err = os.Remove(j.path); errors.Is(err, fs.ErrNotExist) {
+			err = nil // somebody emptied the folder under us
+		}
 	}
 	return errors.Join(err, j.release())
 }

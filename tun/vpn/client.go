@@ -103,7 +103,10 @@ func (c *client) session(ctx context.Context) error {
 	go func() { // ends when the stream is closed, which the defers above see to; awaited below
 		defer close(ended)
 		_, err := io.Copy(io.Discard, stream)
-		cancel(errors.Join(errors.New("the stream to the server ended"), err))
+		if err == nil {
+			err = io.EOF
+		}
+		cancel(fmt.Errorf("the stream to the server ended: %w", err))
 	}()
 	err = c.hold(ctx)
 	cancel(err)
