@@ -44,11 +44,12 @@ type ClientConfig struct {
 
 // Client is the proxy that local programs use.
 type Client struct {
-	c     ClientConfig
-	exits *exits
-	slots chan struct{}
-	spare chan struct{}
-	stats clientStats
+	c      ClientConfig
+	exits  *exits
+	slots  chan struct{}
+	spare  chan struct{}
+	stats  clientStats
+	noExit atomic.Bool // said; said again only after a connection was granted
 }
 
 type clientStats struct {
@@ -233,6 +234,9 @@ func (c *Client) serve(ctx context.Context, conn *net.TCPConn) {
 	stop()
 	c.stats.denied.Add(1)
 	code, text := denial(err)
+	if errors.Is(err, ErrNoExit) && !c.noExit.Swap(true) {
+		c.c.Log.Warn("no exit takes connections", "err", err, "remedy", "is the exit there (socks servers), and does it allow this box's key (there: socks server --allow KEY)?")
+	}
 	c.c.Log.Debug("connection denied", "target", r.Address(), "verdict", code.String(), "err", err)
 	if conn.SetDeadline(time.Now().Add(goodbyeTimeout)) == nil && r.Deny(conn, code, text) == nil {
 		goodbye(conn)
@@ -315,6 +319,7 @@ func (c *Client) over(ctx context.Context, exit key.Public, r *socks.Request, he
 		}
 		given = true
 		c.stats.granted.Add(1)
+		c.noExit.Store(false)
 		c.exits.worked(exit)
 		return conn, nil
 	}

@@ -231,6 +231,9 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 	if err := node.Register(ctx, r); err != nil {
 		return fmt.Errorf("register %q with the node: %w", v.Name, err)
 	}
+	if everybody || len(keys) > 0 {
+		f.Logger().Info("exit open", "everybody", everybody, "keys", len(keys), "private", v.AllowPrivate)
+	}
 	return besideNode(ctx, node, func(ctx context.Context) error {
 		var wg sync.WaitGroup
 		defer wg.Wait()
