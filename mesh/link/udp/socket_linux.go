@@ -166,8 +166,11 @@ func (s *Socket) Close() error {
 	return os.NewSyscallError("close", unix.Close(int(fd)))
 }
 
-// controlRoom holds one control message with an int: the segment size.
+// controlRoom holds one control message with an int: the segment size. The room is made of words, since the kernel's
+// headers in it are read and written as such.
 const controlRoom = 64
+
+type controlWords [controlRoom / 8]uint64
 
 // Receive reads one datagram or train into b, which should have 64 KiB: n bytes, in datagrams of seg bytes, the last
 // maybe shorter. The errors are bare: unix.EAGAIN when nothing is there, ErrTruncated.
@@ -176,7 +179,8 @@ func (s *Socket) Receive(b []byte) (n, seg int, from netip.AddrPort, err error) 
 		msg     unix.Msghdr
 		iov     unix.Iovec
 		name    unix.RawSockaddrInet6 // the larger of the two
-		control [controlRoom]byte
+		words   controlWords
+		control = (*[controlRoom]byte)(unsafe.Pointer(&words))
 	)
 	iov.Base = unsafe.SliceData(b)
 	iov.SetLen(len(b))
@@ -280,7 +284,8 @@ func (s *Socket) sendOne(name *unix.RawSockaddrInet6, size uint32, b []byte, seg
 	var (
 		msg     unix.Msghdr
 		iov     unix.Iovec
-		control [controlRoom]byte
+		words   controlWords
+		control = (*[controlRoom]byte)(unsafe.Pointer(&words))
 	)
 	iov.Base = unsafe.SliceData(b)
 	iov.SetLen(len(b))
