@@ -51,10 +51,11 @@ func nowhere() []block {
 
 // nearby are addresses that mean something else on every box.
 func nearby() []block {
-	return append(append(append(append(
+	return append(append(append(append(append(
 		blocks("a loopback address", "127.0.0.0/8", "::1/128"),
 		blocks("a private address", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "fec0::/10")...),
 		blocks("a link-local address", "169.254.0.0/16", "fe80::/10")...),
+		blocks("an address of a translator", "64:ff9b:1::/48")...), // RFC 8215: where in it the IPv4 address lies is the site's choice
 		blocks("a shared address", "100.64.0.0/10")...),
 		blocks("an address for benchmarks", "198.18.0.0/15")...)
 }

@@ -33,7 +33,7 @@ func TestPolicy(t *testing.T) {
 		"127.0.0.1": private, "127.1.2.3": private, "::1": private, "169.254.169.254": private, "fe80::1": private, "fe80::1%eth0": private,
 		"100.64.0.1": private, "100.127.255.255": private, "198.18.0.1": private, "fd00::1": private, "fdff::1": private, "fc00::1": private,
 		"fec0::1": private, "::ffff:10.0.0.1": private, "::ffff:127.0.0.1": private, "::ffff:169.254.169.254": private,
-		"64:ff9b::a00:1": private, "64:ff9b::7f00:1": private, "64:ff9b:1::c0a8:101": private, "2002:a00:1::": private, "2002:7f00:1::1": private,
+		"64:ff9b::a00:1": private, "64:ff9b::7f00:1": private, "64:ff9b:1::c0a8:101": private, "64:ff9b:1:a00:0:100:808:808": private, "2002:a00:1::": private, "2002:7f00:1::1": private,
 		"::10.0.0.1": private, "::ffff:0:10.0.0.1": private,
 		"8.8.4.4": private, "::ffff:8.8.4.4": private, "2600::99": private, "64:ff9b::808:404": private,
 
