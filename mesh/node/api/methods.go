@@ -89,7 +89,7 @@ func (s *Server) answer(ctx context.Context, c *control, r *signal.Request) (any
 	}
 	if !s.may(c.client, m.access) {
 		closeAll(r.Files)
-		return nil, signal.Errorf(signal.ErrRefused, "%s is not for uid %d: run it as root or as the node's user, or name the uid in the node's config", r.Method, c.cred.UID)
+		return nil, signal.Errorf(signal.ErrRefused, "%s is not for uid %d: run it as root or as the node's user", r.Method, c.cred.UID)
 	}
 	if r.Method != "tun.attach" {
 		closeAll(r.Files)
