@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -65,7 +66,9 @@ func (c *Conn) handle(ctx context.Context, r *Request) (result any, err error) {
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			err = Errorf(ErrInternal, "%s: panic: %v\n%s", r.Method, p, debug.Stack())
+			// The peer gets to know that, this program's people where.
+			slog.Error("panic in a method", "type", r.Method, "cause", p, "chain", string(debug.Stack()))
+			err = Errorf(ErrInternal, "%s: internal error, see the log of the other side", r.Method)
 		}
 	}()
 	return h(ctx, r)
