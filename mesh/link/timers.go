@@ -366,6 +366,27 @@ func (padding) Type() uint8 { return paddingType }
 // Append implements wire.Message.
 func (p padding) Append(dst []byte) []byte { return append(dst, make([]byte, max(int(p), 0))...) }
 
+// Refused is told that the network refused a datagram of size bytes to the neighbour: the wire has become smaller.
+func (s *Links) Refused(now time.Duration, l *Link, size int) {
+	m := &l.mtu
+	if l.state != Up || size > m.size {
+		return
+	}
+	// Down at once to what passes nearly everywhere; the probes bring it up again to what passes here.
+	if m.size = startMTU; size <= startMTU {
+		m.size = probeSizes[len(probeSizes)-1]
+	}
+	s.cfg.Log.Info("wire has become smaller", "peer", l.peer, "mtu", m.size)
+	s.host.Changed(now, l)
+	s.reprobe(now, l)
+}
+
+// reprobe looks for the size of the wire again, which may have changed either way since the last time.
+func (s *Links) reprobe(now time.Duration, l *Link) {
+	l.mtu.best, l.mtu.again = 0, 3
+	s.probeMTU(now, l)
+}
+
 func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {
 	m := &l.mtu
 	if m.until == 0 {
@@ -378,11 +399,11 @@ func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {
 		return m.until
 	}
 	m.until = 0
+	if m.best < m.size && m.again > 0 { // one lost probe is no smaller wire
+		s.probeMTU(now, l)
+		return m.until
+	}
 	if m.best == 0 {
-		if m.again > 0 {
-			s.probeMTU(now, l)
-			return m.until
-		}
 		m.best = probeSizes[len(probeSizes)-1]
 	}
 	if m.best != m.size {

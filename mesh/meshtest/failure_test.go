@@ -464,3 +464,24 @@ func TestSuspend(t *testing.T) {
 		})
 	}
 }
+
+// TestTwins runs one key on two boxes that link with the same node: at least one of them must notice.
+func TestTwins(t *testing.T) {
+	t.Parallel()
+	n := New(8, testLog())
+	r := n.Add("r", Options{})
+	a := n.Add("a", Options{})
+	twin := n.AddTwin(a)
+	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
+	n.Connect(twin, r, Wire{Delay: 5 * time.Millisecond})
+	a.Dial(r)
+	n.Run(2 * time.Second)
+	twin.Dial(r)
+	ok := n.RunUntil(2*time.Minute, func() bool {
+		return a.Core.DB().Twin(n.Now()) || twin.Core.DB().Twin(n.Now())
+	})
+	if !ok {
+		t.Error("neither box noticed within two minutes that another one runs its key")
+	}
+	t.Logf("noticed after %v", n.Now())
+}

@@ -217,6 +217,15 @@ func (n *Net) Add(name string, o Options) *Node {
 		seed[0]++
 		id, err = key.FromSeed(seed)
 	}
+	return n.add(name, id, o)
+}
+
+// AddTwin puts a node into the network that runs the key of another one, as a copied card would.
+func (n *Net) AddTwin(of *Node) *Node {
+	return n.add(of.Name+" again", of.identity, Options{Core: of.cfg})
+}
+
+func (n *Net) add(name string, id *key.Private, o Options) *Node {
 	i := len(n.nodes) + 1
 	nd := &Node{
 		Name: name, Key: id.Public(), net: n, identity: id, cfg: o.Core, skew: o.Skew,

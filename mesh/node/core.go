@@ -288,6 +288,9 @@ type neighbour struct {
 	listFor   uint32
 	listPages map[uint16]bool
 
+	restarts   int // within the minute that began at restartsAt
+	restartsAt time.Duration
+
 	digest     uint32 // request of the digest whose pages are coming
 	digestNext key.Public
 }
@@ -345,12 +348,29 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	b.up = true
 	n.byAddr[n.cfg.Network.Address(l.Peer())] = l.Peer()
 	n.log.Info("link up", "peer", l.Peer(), "addr", l.Endpoint().Addr, "restarted", restarted)
+	if restarted {
+		n.countRestart(now, b)
+	}
 	n.applyLink(now, b)
 	n.linkRestored(now, b)
 	n.syncRules(now, b)
 	n.syncRecords(now, b)
 	n.newsOfRecord(now)
 	n.replan(now)
+}
+
+// Restarts of a neighbour within a minute that are too many for one box.
+const twinRestarts = 4
+
+// countRestart tells when a neighbour restarts so often that two boxes seem to run its key.
+func (n *Core) countRestart(now time.Duration, b *neighbour) {
+	if now-b.restartsAt > time.Minute {
+		b.restarts, b.restartsAt = 0, now
+	}
+	if b.restarts++; b.restarts == twinRestarts {
+		n.log.Warn("neighbour restarts again and again, or two boxes run its key", "peer", b.link.Peer(), "addr", b.link.Endpoint().Addr,
+			"remedy", "if a card or backup was copied, remove node.key on the copy")
+	}
 }
 
 func (h *host) Down(now time.Duration, l *link.Link, reason string) {
@@ -405,6 +425,13 @@ func (n *Core) applyLink(now time.Duration, b *neighbour) {
 	b.plane.SetEndpoint(l.Endpoint())
 	b.plane.SetMTU(n.mtuIn(), l.MTU())
 	b.plane.SetUp(l.State() == link.Up)
+	for _, p := range n.paths {
+		// A path of one link is as wide as the link; a longer one may have a narrower link behind this one.
+		if p.first == b && p.fp != nil && (p.mtu > l.MTU() || len(p.hops) == 2) {
+			p.mtu = l.MTU()
+			p.fp.SetMTU(p.mtu)
+		}
+	}
 }
 
 func (n *Core) mtuIn() int {

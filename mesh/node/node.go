@@ -443,9 +443,14 @@ func (u *upcalls) NoLabel(_ time.Duration, from forward.Endpoint, header []byte)
 	n.post(func(now time.Duration) { n.core.Unplaced(now, from, header) })
 }
 
-func (u *upcalls) TooBig(_ time.Duration, r *forward.Relay, _ *forward.Link, label uint32, _, mtu int) {
-	if r != nil {
-		n := (*Node)(u)
+func (u *upcalls) TooBig(_ time.Duration, r *forward.Relay, out *forward.Link, label uint32, size, mtu int) {
+	n := (*Node)(u)
+	switch {
+	case r != nil:
 		n.post(func(now time.Duration) { n.core.TooBig(now, r, label, mtu) })
+	case mtu == 0:
+		if _, most := out.MTU(); size <= most { // else it is known already
+			n.post(func(now time.Duration) { n.core.SizeRefused(now, out.Peer, size) })
+		}
 	}
 }

@@ -326,10 +326,8 @@ func (n *Core) receiveDigest(now time.Duration, b *neighbour, body []byte) {
 		b.digestNext = g.Last
 	}
 	newer, _ := n.db.Diff(now, g)
-	for _, e := range newer {
-		if e.Key != b.link.Peer() {
-			n.offer(now, b, e)
-		}
+	for _, e := range newer { // its own too: that is how a node restored from a backup, or copied, learns of itself
+		n.offer(now, b, e)
 	}
 }
 

@@ -141,6 +141,13 @@ func (n *Core) TooBig(now time.Duration, r *forward.Relay, label uint32, mtu int
 	}
 }
 
+// SizeRefused takes the data plane's word that the network refused frames of size bytes to a neighbour.
+func (n *Core) SizeRefused(now time.Duration, peer key.Public, size int) {
+	if l := n.links.ByPeer(peer); l != nil {
+		n.links.Refused(now, l, size)
+	}
+}
+
 // usesLabel reports whether we send data frames with this label to a neighbour.
 func (n *Core) usesLabel(b *neighbour, label uint32) bool {
 	k := b.link.Peer()
