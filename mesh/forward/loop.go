@@ -241,13 +241,17 @@ func (l *Loop) socketFailed(id int, err error) {
 // receiveTUN takes a few super-packets of a TUN queue, or some more single packets, which become trains together.
 func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
 	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
-		if _, err := q.tun.Receive(); err != nil {
+		packets, err := q.tun.Receive()
+		if err != nil {
 			if errors.Is(err, syscall.EAGAIN) && !broken {
 				break
 			}
 			l.worker.Flush()
 			l.removeTUN(q.tun, err)
 			return
+		}
+		if packets == 0 {
+			l.c.Plane.drop(DropPacket, 1) // what was read is no packet
 		}
 		for {
 			n, checksum, ok := q.tun.Packet(l.packet)

@@ -121,7 +121,7 @@ func (n *Node) Paths(ctx context.Context) (all []api.Path, err error) {
 		for _, p := range n.core.pathList() {
 			v := api.Path{
 				Peer: p.sess.peer, Number: p.number, Hops: p.hops, Role: "standby", State: p.state.String(), RTT: ms(p.probe.srtt),
-				Loss: p.loss, MTU: p.mtu,
+				Loss: p.loss, MTU: p.mtu, RxFrames: p.dataRx, TxFrames: p.dataTx,
 			}
 			if p.sess.active == p {
 				v.Role = "active"
@@ -141,7 +141,7 @@ func (n *Node) Routes(ctx context.Context) (all []api.Route, err error) {
 				v := api.Route{Label: label, Kind: "relay", In: from.String(), Out: to.String(), OutBase: out, Lanes: lanes, Path: id}
 				if rule != nil {
 					st := rule.Stats()
-					v.Bytes, v.Packets = st.Bytes, st.Frames
+					v.Bytes, v.Packets = &st.Bytes, st.Frames
 					v.IdleS = int((now - max(st.LastUse, r.heard)) / time.Second)
 				}
 				all = append(all, v)
@@ -150,12 +150,17 @@ func (n *Node) Routes(ctx context.Context) (all []api.Route, err error) {
 			add(r.backBase, r.prevBase, r.backN, r.next, r.prev, r.back)
 		}
 		for _, p := range n.core.pathList() {
-			if p.fp != nil {
-				all = append(all, api.Route{
-					Label: p.inBase, Kind: "end", In: p.first.link.Peer().String(), OutBase: p.outBase, Lanes: p.inN,
-					Path: hex.EncodeToString(p.id[:]),
-				})
+			if p.fp == nil {
+				continue
 			}
+			v := api.Route{
+				Label: p.inBase, Kind: "end", In: p.first.link.Peer().String(), OutBase: p.outBase, Lanes: p.inN,
+				Path: hex.EncodeToString(p.id[:]), IdleS: int((now - p.lastFrame()) / time.Second),
+			}
+			for _, l := range p.fp.Stats().In {
+				v.Packets += l.Received + l.Streams
+			}
+			all = append(all, v)
 		}
 	})
 	return all, err

@@ -378,9 +378,9 @@ func nodePaths(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return show(ctx, f, "node.paths", nil, func(all []api.Path) error {
-		t := e.NewTable("PEER", "NUMBER", "ROLE", "STATE", "HOPS", "RTT", "MTU")
+		t := e.NewTable("PEER", "NUMBER", "ROLE", "STATE", "HOPS", "RTT", "LOSS", "MTU", "RECEIVED", "SENT")
 		for _, p := range all {
-			t.Row(p.Peer.Short(), p.Number, p.Role, p.State, hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), p.MTU)
+			t.Row(p.Peer.Short(), p.Number, p.Role, p.State, hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, p.RxFrames, p.TxFrames)
 		}
 		return t.Flush()
 	})
@@ -394,7 +394,11 @@ func nodeRoutes(ctx context.Context, e *applet.Env) int {
 	return show(ctx, f, "node.routes", nil, func(all []api.Route) error {
 		t := e.NewTable("LABEL", "KIND", "FROM", "TO", "OUT", "LANES", "PACKETS", "BYTES", "IDLE")
 		for _, r := range all {
-			t.Row(r.Label, r.Kind, short(r.In), short(r.Out), r.OutBase, r.Lanes, r.Packets, applet.Bytes(r.Bytes), fmt.Sprintf("%d s", r.IdleS))
+			bytes := ""
+			if r.Bytes != nil {
+				bytes = applet.Bytes(*r.Bytes)
+			}
+			t.Row(r.Label, r.Kind, short(r.In), short(r.Out), r.OutBase, r.Lanes, r.Packets, bytes, fmt.Sprintf("%d s", r.IdleS))
 		}
 		return t.Flush()
 	})

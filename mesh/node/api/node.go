@@ -101,30 +101,30 @@ type Peer struct {
 
 // Path is an installed path of a session, one element of node.paths.
 type Path struct {
-	Peer    key.Public   `json:"peer"`
-	Number  uint16       `json:"number"`
-	Hops    []key.Public `json:"hops"`
-	Role    string       `json:"role"` // active or standby
-	State   string       `json:"state"`
-	RTT     float64      `json:"rtt_ms"`
-	Loss    float64      `json:"loss"`
-	MTU     int          `json:"mtu"`
-	RxBytes uint64       `json:"rx_bytes"`
-	TxBytes uint64       `json:"tx_bytes"`
+	Peer     key.Public   `json:"peer"`
+	Number   uint16       `json:"number"`
+	Hops     []key.Public `json:"hops"`
+	Role     string       `json:"role"` // active or standby
+	State    string       `json:"state"`
+	RTT      float64      `json:"rtt_ms"`
+	Loss     float64      `json:"loss"`
+	MTU      int          `json:"mtu"`
+	RxFrames uint64       `json:"rx_frames"` // data, without control
+	TxFrames uint64       `json:"tx_frames"`
 }
 
 // Route is a label rule of this node, one element of node.routes.
 type Route struct {
-	Label   uint32 `json:"label"`
-	Kind    string `json:"kind"` // relay or end
-	In      string `json:"in"`   // neighbour's key
-	Out     string `json:"out,omitempty"`
-	OutBase uint32 `json:"out_label,omitempty"`
-	Lanes   int    `json:"lanes"`
-	Path    string `json:"path"` // path id, hex
-	Bytes   uint64 `json:"bytes"`
-	Packets uint64 `json:"packets"`
-	IdleS   int    `json:"idle_s"`
+	Label   uint32  `json:"label"`
+	Kind    string  `json:"kind"` // relay or end
+	In      string  `json:"in"`   // neighbour's key
+	Out     string  `json:"out,omitempty"`
+	OutBase uint32  `json:"out_label,omitempty"`
+	Lanes   int     `json:"lanes"`
+	Path    string  `json:"path"`  // path id, hex
+	Bytes   *uint64 `json:"bytes"` // null: not counted, at an end
+	Packets uint64  `json:"packets"`
+	IdleS   int     `json:"idle_s"`
 }
 
 // Record is a signed record in short, one element of node.records.
