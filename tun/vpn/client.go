@@ -21,7 +21,8 @@ const (
 	retryMost  = 10 * time.Second
 	dialWithin = 20 * time.Second // a path may have to be found first
 
-	probeEvery  = 10 * time.Second
+	probeEvery  = 5 * time.Second
+	probeAgain  = time.Second // after one that did not come back
 	probeWithin = 3 * time.Second
 	probeTries  = 10 // until the first comes back
 	silentAfter = 3  // probes lost in a row
@@ -332,13 +333,14 @@ func (c *client) hold(ctx context.Context) error {
 		s.State, s.Client.Error, s.Client.RTT = Connected, "", float64(rtt.Microseconds())/1000
 	}
 	c.a.update(connected)
-	lost := 0
-	for pause(ctx, probeEvery) {
+	lost, wait := 0, probeEvery
+	for pause(ctx, wait) {
 		if rtt, err = c.probe(ctx); err == nil {
-			lost = 0
+			lost, wait = 0, probeEvery
 			c.a.update(connected)
 			continue
 		}
+		wait = probeAgain
 		if lost++; lost == silentAfter {
 			c.a.update(func(s *Status) { s.State, s.Client.Error = Silent, err.Error() })
 		}
