@@ -34,10 +34,12 @@ type Config struct {
 	RunDir   string // where viscript.sock lies
 	File     string // config.yaml, for config check
 	Sections []string
-	JSON     bool
-	Stdin    io.Reader
-	Stdout   io.Writer
-	Stderr   io.Writer
+	// Check looks into the sections that applets own; nil: nobody does.
+	Check  func(f *config.File) error
+	JSON   bool
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
 }
 
 // Verb is one word of the table, for help and completion.

@@ -414,6 +414,9 @@ func check(_ context.Context, s *session, f *flags) error {
 	if err == nil {
 		err = c.CheckSections(s.c.Sections)
 	}
+	if err == nil && s.c.Check != nil {
+		err = s.c.Check(c)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package applets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,9 +12,11 @@ import (
 	"text/tabwriter"
 
 	"skywire/cmd/internal/applet"
+	"skywire/mesh/tracker"
 	_ "skywire/signal/auto" // the binary's applets answer viscript's ping, ru and shutdown
 	"skywire/supervisor"
 	"skywire/supervisor/cli"
+	"skywire/supervisor/config"
 )
 
 const (
@@ -50,7 +53,7 @@ func runViscript(ctx context.Context, e *applet.Env) int {
 		return viscriptRun(ctx, e.With(slices.Concat(lead, words[1:])))
 	}
 	return cli.Main(ctx, cli.Config{
-		RunDir: f.Run, File: f.Config, Sections: sectionNames(), JSON: f.JSON,
+		RunDir: f.Run, File: f.Config, Sections: sectionNames(), Check: checkSections, JSON: f.JSON,
 		Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr,
 	}, words)
 }
@@ -87,6 +90,11 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	if err != nil {
 		return f.Exit(err)
 	}
+	if file, err := config.Load(f.Config); err == nil {
+		if err := checkSections(file); err != nil { // the other apps may run all the same
+			e.Talk(viscriptName, "%v; the app will not start", err)
+		}
+	}
 	e.Talk(viscriptName, "control socket %s", supervisor.ControlSocket(f.Run))
 	return f.Duty(ctx, s.Run)
 }
@@ -107,6 +115,17 @@ func sectionNames() []string {
 		names = append(names, a.Name)
 	}
 	return names
+}
+
+// checkSections decodes the sections of config.yaml as the applets will, each of which reads its own only when it starts.
+func checkSections(f *config.File) error {
+	return errors.Join(
+		f.Section(nodeName, &nodeConfig{}),
+		f.Section(managerName, &managerConfig{}),
+		f.Section("vpn", &vpnConfig{}),
+		f.Section("socks", &socksConfig{}),
+		f.Section(tracker.ServiceName, &apptrackerConfig{}),
+	)
 }
 
 // words2017 are the program names of 2017, which config.yaml files still say, and the words they stand for.
