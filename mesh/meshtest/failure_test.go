@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"skywire/mesh/key"
+	"skywire/mesh/node"
 	"skywire/mesh/wire"
 )
 
@@ -484,4 +485,31 @@ func TestTwins(t *testing.T) {
 		t.Error("neither box noticed within two minutes that another one runs its key")
 	}
 	t.Logf("noticed after %v", n.Now())
+}
+
+// TestClocks runs boxes whose clocks stand in 1970 and in 2099 beside one that is right: nothing may depend on them.
+func TestClocks(t *testing.T) {
+	t.Parallel()
+	n := New(9, testLog())
+	at := func(year int) Options {
+		return Options{Core: node.CoreConfig{Wall: func() time.Time { return time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC) }}}
+	}
+	a, r, b := n.Add("a", at(1970)), n.Add("r", at(2099)), n.Add("b", Options{})
+	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
+	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
+	a.Dial(r)
+	b.Dial(r)
+	n.Run(2 * time.Second)
+	f := startFlow(n, a, b, 20*time.Millisecond)
+	n.Run(5 * time.Minute)
+	f.stop = true
+	n.Run(time.Second)
+	if f.lost() != 0 {
+		t.Errorf("%d of %d packets lost", f.lost(), f.sent)
+	}
+	for _, nd := range []*Node{a, r, b} {
+		if got := nd.Core.DB().Len(); got != 3 {
+			t.Errorf("%s holds %d records, want 3", nd, got)
+		}
+	}
 }

@@ -248,7 +248,9 @@ func (nd *Node) Start() {
 	c.Boot = nd.net.rand.Uint64()
 	c.Log = nd.net.log.With("node", nd.Name)
 	c.Parse = nd.net.parse
-	c.Wall = func() time.Time { return time.Unix(1_000_000_000, 0).Add(nd.net.now) }
+	if c.Wall == nil {
+		c.Wall = func() time.Time { return time.Unix(1_000_000_000, 0).Add(nd.net.now) }
+	}
 	if c.Session.Ciphers == 0 {
 		c.Session.Ciphers = session.ChaCha
 	}
