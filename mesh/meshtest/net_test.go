@@ -20,14 +20,20 @@ func testLog() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func TestPingOverRelay(t *testing.T) {
-	t.Parallel()
-	n := New(1, testLog())
-	a, r, b := n.Add("a", Options{}), n.Add("r", Options{}), n.Add("b", Options{})
+// threesome returns a – r – b with 5 ms a wire; both ends dial the relay.
+func threesome(n *Net, o Options) (a, r, b *Node) {
+	a, r, b = n.Add("a", o), n.Add("r", o), n.Add("b", o)
 	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
 	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
 	a.Dial(r)
 	b.Dial(r)
+	return a, r, b
+}
+
+func TestPingOverRelay(t *testing.T) {
+	t.Parallel()
+	n := New(1, testLog())
+	a, _, b := threesome(n, Options{})
 	n.Run(2 * time.Second)
 	var rtt time.Duration
 	var got error
@@ -138,11 +144,7 @@ func TestRekeyLosesNothing(t *testing.T) {
 	t.Parallel()
 	n := New(3, testLog())
 	o := Options{Core: node.CoreConfig{Rekey: 10 * time.Second, Timers: link.Timers{Rekey: 10 * time.Second}}}
-	a, r, b := n.Add("a", o), n.Add("r", o), n.Add("b", o)
-	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
-	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
-	a.Dial(r)
-	b.Dial(r)
+	a, r, b := threesome(n, o)
 	n.Run(2 * time.Second)
 	f := startFlow(n, a, b, 10*time.Millisecond)
 	n.Run(45 * time.Second)
@@ -189,11 +191,7 @@ func TestRelayRestart(t *testing.T) {
 	t.Parallel()
 	n := New(5, testLog())
 	o := Options{Core: node.CoreConfig{StoreAfter: time.Second}}
-	a, r, b := n.Add("a", o), n.Add("r", o), n.Add("b", o)
-	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
-	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
-	a.Dial(r)
-	b.Dial(r)
+	a, r, b := threesome(n, o)
 	n.Run(2 * time.Second)
 	f := startFlow(n, a, b, 10*time.Millisecond)
 	n.Run(5 * time.Second)
@@ -231,11 +229,7 @@ func TestRelayRestart(t *testing.T) {
 func TestEndRestart(t *testing.T) {
 	t.Parallel()
 	n := New(6, testLog())
-	a, r, b := n.Add("a", Options{}), n.Add("r", Options{}), n.Add("b", Options{})
-	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
-	n.Connect(r, b, Wire{Delay: 5 * time.Millisecond})
-	a.Dial(r)
-	b.Dial(r)
+	a, r, b := threesome(n, Options{})
 	n.Run(2 * time.Second)
 	f := startFlow(n, a, b, 10*time.Millisecond)
 	back := startFlow(n, b, a, 10*time.Millisecond)
