@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/songgao/water"
 	"golang.org/x/sys/unix"
@@ -14,35 +16,63 @@ const tunPath = "/dev/net/tun"
 // Create makes the device and returns its descriptor and name. The device lives as long as a copy of the descriptor is
 // open anywhere; it is down and has no address yet.
 func Create(c Config) (*os.File, string, error) {
+	for try := 1; ; try++ {
+		f, name, err := create(c)
+		if err == nil || !errors.Is(err, unix.EBUSY) || try == busyTries {
+			return f, name, err
+		}
+		<-time.After(busyPause)
+	}
+}
+
+// A child of this process holds copies of all that is open between its fork and its exec, a device just closed among it:
+// that is over in milliseconds. Who holds it longer is another program.
+const (
+	busyTries = 5
+	busyPause = 10 * time.Millisecond
+)
+
+func create(c Config) (*os.File, string, error) {
 	params := water.PlatformSpecificParams{Name: c.Name, Persist: !c.Plain}
 	if c.Owner != 0 {
 		params.Permissions = &water.DevicePermissions{Owner: uint(c.Owner), Group: ^uint(0)}
 	}
+	f, name, err := throughWater(c.Plain, params)
+	if err != nil {
+		return nil, "", fmt.Errorf("make TUN device %s: %w", c.Name, err)
+	}
+	if c.Plain {
+		return f, name, nil
+	}
+	f, err = attach(name, unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+	if err != nil {
+		return nil, "", fmt.Errorf("attach to TUN device %s: %w", name, errors.Join(explain(err), remove(name)))
+	}
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.TUNSETPERSIST, 0); err != nil {
+		return nil, "", fmt.Errorf("make TUN device %s last only while open: %w", name, errors.Join(err, f.Close()))
+	}
+	return f, name, nil
+}
+
+// throughWater makes the device with the library. A plain device keeps the library's descriptor; of another one it is
+// closed, since the flags of a device are set by the attach that finds no queue attached, and the device is persistent for
+// that moment only. The library opens without close-on-exec: a child forked meanwhile would hold the device busy.
+func throughWater(plain bool, params water.PlatformSpecificParams) (*os.File, string, error) {
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	w, err := water.New(water.Config{DeviceType: water.TUN, PlatformSpecificParams: params})
 	if err != nil {
-		return nil, "", fmt.Errorf("make TUN device %s: %w", c.Name, explain(err))
+		return nil, "", explain(err)
 	}
 	f, ok := w.ReadWriteCloser.(*os.File)
 	if !ok {
-		return nil, "", fmt.Errorf("make TUN device %s: %w", c.Name, ErrNotTUN)
+		return nil, "", ErrNotTUN
 	}
-	unix.CloseOnExec(int(f.Fd())) // water opens without it
-	if c.Plain {
+	if plain {
+		unix.CloseOnExec(int(f.Fd()))
 		return f, w.Name(), nil
 	}
-	// The flags of a device are set by the attach that finds no queue attached, so water's descriptor has to go first.
-	// The device is persistent for this moment only.
-	if err := f.Close(); err != nil {
-		return nil, "", fmt.Errorf("make TUN device %s: %w", w.Name(), err)
-	}
-	f, err = attach(w.Name(), unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
-	if err != nil {
-		return nil, "", fmt.Errorf("attach to TUN device %s: %w", w.Name(), errors.Join(explain(err), remove(w.Name())))
-	}
-	if err := unix.IoctlSetInt(int(f.Fd()), unix.TUNSETPERSIST, 0); err != nil {
-		return nil, "", fmt.Errorf("make TUN device %s last only while open: %w", w.Name(), errors.Join(err, f.Close()))
-	}
-	return f, w.Name(), nil
+	return nil, w.Name(), f.Close()
 }
 
 // attach opens a queue of the named device with exactly these flags.
