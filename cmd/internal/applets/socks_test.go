@@ -68,15 +68,18 @@ func (n *socksFakeNode) serve(_ context.Context, r *signal.Request) (any, error)
 	var p struct {
 		Name string `json:"name"`
 	}
+	n.mu.Lock()
+	services, apps := n.services, n.apps
+	n.mu.Unlock()
 	switch r.Method {
 	case "node.id":
 		return n.info, nil
 	case "node.services":
-		return n.services, nil
+		return services, nil
 	case "node.ping":
 		return map[string]any{"rtt_ms": 12.5}, nil
 	case "app.list":
-		return n.apps, nil
+		return apps, nil
 	case "app.status":
 		return struct{}{}, nil
 	case "app.register":
@@ -250,6 +253,7 @@ func TestSocksShows(t *testing.T) {
 	t.Parallel()
 	n := startSocksNode(t, key.Open())
 	rtt := 20.5
+	n.mu.Lock()
 	n.services = []app.Service{
 		{Name: "socks", Type: "socks", Key: n.exit, Node: "slow", RTT: 90},
 		{Name: "socks", Type: "socks", Key: n.info.Key, Node: "fast", Online: true, RTT: 3},
@@ -262,6 +266,7 @@ func TestSocksShows(t *testing.T) {
 		}},
 		{"name": "s", "kind": "socks-server", "pid": 8, "status": proxy.ExitStatus{Allow: 2, Connections: 4, Clients: 1}},
 	}
+	n.mu.Unlock()
 	code, out, talk := runSocks(t.Context(), n.run, "status")
 	for _, want := range []string{"c (pid 7): listening on 127.0.0.1:1080", "3 granted", "5 kB received", "20.5 ms", "s (pid 8): exit open to 2 keys", "4 connections of 1 clients"} {
 		if !strings.Contains(out, want) {
