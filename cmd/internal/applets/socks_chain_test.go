@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,14 +37,21 @@ type socksBox struct {
 	api.Node // nil: what is not below is not asked
 	self     key.Public
 	run      string
-	others   []app.Service
+	others   atomic.Pointer[[]app.Service]
 }
 
 func (b *socksBox) Info() app.Info {
 	return app.Info{Key: b.self, Prefix: key.Open().Prefix(), Address: key.Open().Address(b.self), Network: key.Open()}
 }
-func (b *socksBox) Services(context.Context, string) ([]app.Service, error) { return b.others, nil }
-func (b *socksBox) Member(key.Public) bool                                  { return true }
+
+func (b *socksBox) Services(context.Context, string) ([]app.Service, error) {
+	if all := b.others.Load(); all != nil {
+		return *all, nil
+	}
+	return nil, nil
+}
+
+func (b *socksBox) Member(key.Public) bool { return true }
 func (b *socksBox) Ping(context.Context, key.Public) (time.Duration, error) {
 	return time.Millisecond, nil
 }
@@ -118,7 +126,7 @@ func (b *socksBox) applied(t *testing.T, words ...string) (stop func()) {
 func socksChain(t *testing.T, mesh *streamtest.Network) (proxy string, exit *socksBox, stopClient, stopExit func()) {
 	t.Helper()
 	client, exit := newSocksBox(t, mesh), newSocksBox(t, mesh)
-	client.others = []app.Service{{Name: "socks", Type: "socks", Key: exit.self, Online: true}}
+	client.others.Store(&[]app.Service{{Name: "socks", Type: "socks", Key: exit.self, Online: true}})
 	proxy = "127.0.0.1:" + freePort(t)
 	stopExit = exit.applied(t, "server", "--allow", client.self.String(), "--allow-private")
 	stopClient = client.applied(t, "client", "--listen", proxy)
