@@ -116,7 +116,7 @@ func TestRecordsCannotBeReplayedForEver(t *testing.T) {
 		{3*time.Hour + time.Second, fresh, ErrStale},
 		{4 * time.Hour, fresh, ErrStale},
 		{4 * time.Hour, record(p, 3), nil},
-		{4 * time.Hour, append(fresh[:len(fresh)-1:len(fresh)-1], 0), route.ErrSignature},
+		{4 * time.Hour, append(fresh[:len(fresh)-1:len(fresh)-1], fresh[len(fresh)-1]^1), route.ErrSignature},
 		{4 * time.Hour, []byte("x"), route.ErrFormat},
 	} {
 		if err := r.PutRecord(start.Add(c.after), c.raw); !errors.Is(err, c.want) {
