@@ -62,7 +62,10 @@ func (deaf) QUIC(*forward.Session, []byte, int)                                 
 func (deaf) Unrouted(time.Duration, []byte)                                        {}
 func (deaf) NoLabel(time.Duration, forward.Endpoint, []byte)                       {}
 func (deaf) TooBig(time.Duration, *forward.Relay, *forward.Link, uint32, int, int) {}
-func (f sendFunc) Send(_ forward.Endpoint, train []byte, seg int) error            { f(train, seg); return nil }
+func (f sendFunc) Send(_ forward.Endpoint, train []byte, seg int, _ uint8) error {
+	f(train, seg)
+	return nil
+}
 
 type sendFunc func(train []byte, seg int)
 
@@ -149,9 +152,9 @@ func (c *chain) carry(i int, from forward.Endpoint, train []byte, seg int) {
 	if c.damage > 0 && c.rand.Float64() < c.damage {
 		b, seg = c.spoil(b, seg)
 	}
-	c.workers[i].Receive(c.now, from, b, seg)
+	c.workers[i].Receive(c.now, from, b, seg, 0)
 	if twice {
-		c.workers[i].Receive(c.now, from, slices.Clone(train), seg)
+		c.workers[i].Receive(c.now, from, slices.Clone(train), seg, 0)
 	}
 }
 

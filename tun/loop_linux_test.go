@@ -32,15 +32,15 @@ type half struct{ fd int }
 
 func (s half) FD() int { return s.fd }
 
-func (s half) Receive(b []byte) (int, int, netip.AddrPort, error) {
+func (s half) Receive(b []byte) (forward.Arrival, error) {
 	n, err := unix.Read(s.fd, b)
 	if err != nil {
-		return 0, 0, netip.AddrPort{}, err
+		return forward.Arrival{}, err
 	}
-	return n, n, farEnd, nil
+	return forward.Arrival{N: n, Seg: n, From: farEnd}, nil
 }
 
-func (s half) Send(_ netip.AddrPort, train []byte, seg int) error {
+func (s half) Send(_ netip.AddrPort, train []byte, seg int, _ uint8) error {
 	for len(train) > 0 {
 		n := min(seg, len(train))
 		if _, err := unix.Write(s.fd, train[:n]); err != nil {
@@ -161,7 +161,7 @@ func (l *looped) lay(t *testing.T) {
 		s.SetActive(path)
 		p.SetRoutes(&forward.Routes{Hosts: map[netip.Addr]*forward.Session{planes[1-i].Address(): s}})
 	}
-	l.far = planes[0].NewWorker(sendFunc(func(train []byte, seg int) { _ = half{l.farFD}.Send(farEnd, train, seg) }))
+	l.far = planes[0].NewWorker(sendFunc(func(train []byte, seg int) { _ = half{l.farFD}.Send(farEnd, train, seg, 0) }))
 	l.far.SetTUN(&reader{n: &l.back})
 	l.from, l.plane = planes[0].Address(), planes[1]
 }
@@ -202,7 +202,7 @@ func (l *looped) take(now time.Duration) {
 		if err != nil {
 			return
 		}
-		l.far.Receive(now, forward.Endpoint{Addr: farEnd}, b[:n], n)
+		l.far.Receive(now, forward.Endpoint{Addr: farEnd}, b[:n], n, 0)
 		l.far.Flush()
 	}
 }

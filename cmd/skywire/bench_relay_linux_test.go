@@ -126,13 +126,13 @@ func (w *world) relayBench() *relayBench {
 func (b *relayBench) swallow(ctx context.Context) {
 	buf := make([]byte, 1<<16)
 	for ctx.Err() == nil {
-		n, seg, _, err := b.sink.Receive(buf)
+		a, err := b.sink.Receive(buf)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			p := [1]unix.PollFd{{Fd: int32(b.sink.FD()), Events: unix.POLLIN}}
 			_, _ = unix.Poll(p[:], 50)
-		case err == nil && seg > 0:
-			b.received.Add(uint64((n + seg - 1) / seg))
+		case err == nil && a.Seg > 0:
+			b.received.Add(uint64((a.N + a.Seg - 1) / a.Seg))
 		}
 	}
 }
@@ -151,7 +151,7 @@ func (b *relayBench) run(to netip.AddrPort, train, seconds int) float64 {
 			b.counter++
 			binary.BigEndian.PutUint64(f[16:], b.hop.Tag(f[:16], size))
 		}
-		if err := b.sender.Send(to, buf, size); err != nil && !errors.Is(err, unix.EAGAIN) {
+		if err := b.sender.Send(to, buf, size, 0); err != nil && !errors.Is(err, unix.EAGAIN) {
 			b.t.Fatal(err)
 		}
 	}

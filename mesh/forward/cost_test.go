@@ -98,9 +98,9 @@ func TestNoAllocations(t *testing.T) {
 		name string
 		run  func()
 	}{
-		{"relay", func() { relay.retag(); relay.w.Receive(now, relay.from, relay.b, relay.seg); relay.w.Flush() }},
-		{"end", func() { end.reseal(); end.w.Receive(now, end.from, end.b, end.seg); end.w.Flush() }},
-		{"junk", func() { end.w.Receive(now, end.from, end.sent[:end.seg], end.seg) }},
+		{"relay", func() { relay.retag(); relay.w.Receive(now, relay.from, relay.b, relay.seg, 0); relay.w.Flush() }},
+		{"end", func() { end.reseal(); end.w.Receive(now, end.from, end.b, end.seg, 0); end.w.Flush() }},
+		{"junk", func() { end.w.Receive(now, end.from, end.sent[:end.seg], end.seg, 0) }},
 		{"originate", func() {
 			for range 40 {
 				ow.Originate(now, packet, false)
@@ -132,7 +132,7 @@ func BenchmarkRelay(b *testing.B) {
 	b.SetBytes(int64(len(c.b)))
 	for b.Loop() {
 		c.retag() // one more tag a frame and a copy; subtracted by BenchmarkRetag
-		c.w.Receive(time.Second, c.from, c.b, c.seg)
+		c.w.Receive(time.Second, c.from, c.b, c.seg, 0)
 	}
 	b.ReportMetric(float64(b.N)*float64(n)/b.Elapsed().Seconds(), "pps")
 	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(n), "ns/packet")
@@ -192,7 +192,7 @@ func BenchmarkSealOpen(b *testing.B) {
 			rw := y.plane.NewWorker(nowhere{})
 			rw.SetTUN(quietTUN{})
 			w := x.plane.NewWorker(outputFunc(func(_ Endpoint, train []byte, seg int) error {
-				rw.Receive(time.Second, x.at, train, seg)
+				rw.Receive(time.Second, x.at, train, seg, 0)
 				return nil
 			}))
 			packet := p.packet(1400, 1)
@@ -215,7 +215,7 @@ func FuzzReceive(f *testing.F) {
 	fab, p, l, hops := chain(f, 1, 2, 1472, 1)
 	sealed := fab.one(p, 100)
 	atEnd := slices.Clone(sealed)
-	hops[1].workers[0].Receive(fab.now, p.a.at, atEnd, len(atEnd))
+	hops[1].workers[0].Receive(fab.now, p.a.at, atEnd, len(atEnd), 0)
 	fab.queue = nil
 	if err := p.a.workers[0].QUIC(fab.now, p.sa, slices.Repeat([]byte{0x41}, 60), 30); err != nil {
 		f.Fatal(err)
@@ -245,7 +245,7 @@ func FuzzReceive(f *testing.F) {
 			fab.run()
 		} else if len(b) < 1<<16 {
 			b = slices.Clone(b)
-			to.workers[0].Receive(fab.now, p.a.at, b, max(seg, 1))
+			to.workers[0].Receive(fab.now, p.a.at, b, max(seg, 1), 0)
 			to.workers[0].Flush()
 		}
 		fab.queue = nil

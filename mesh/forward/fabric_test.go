@@ -35,6 +35,7 @@ type flight struct {
 	from Endpoint
 	b    []byte
 	seg  int
+	ecn  uint8
 }
 
 type flights []flight
@@ -62,7 +63,7 @@ func (f *fabric) run() {
 func (f *fabric) step() {
 	x := heap.Pop(&f.queue).(flight)
 	f.now = max(f.now, x.at)
-	x.to.workers[0].Receive(f.now, x.from, x.b, x.seg)
+	x.to.workers[0].Receive(f.now, x.from, x.b, x.seg, x.ecn)
 	x.to.workers[0].Flush()
 }
 
@@ -85,7 +86,7 @@ type port struct {
 	index int
 }
 
-func (o *port) Send(to Endpoint, train []byte, seg int) error {
+func (o *port) Send(to Endpoint, train []byte, seg int, ecn uint8) error {
 	f := o.b.f
 	d := f.boxes[to.Addr]
 	if d == nil {
@@ -103,7 +104,7 @@ func (o *port) Send(to Endpoint, train []byte, seg int) error {
 		at += wait
 	}
 	f.seq++
-	heap.Push(&f.queue, flight{at: at, seq: f.seq, to: d, from: o.b.at, b: slices.Clone(train), seg: seg})
+	heap.Push(&f.queue, flight{at: at, seq: f.seq, to: d, from: o.b.at, b: slices.Clone(train), seg: seg, ecn: ecn})
 	return nil
 }
 

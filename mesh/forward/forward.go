@@ -17,11 +17,12 @@ type Endpoint struct {
 	Socket uint8
 }
 
-// Output takes the trains of a worker. Send is called from the worker's goroutine and does not keep train.
+// Output takes the trains of a worker. Send is called from the worker's goroutine and does not keep train; ecn goes into
+// the outer headers of all its datagrams.
 // An error that is syscall.EAGAIN means the train was dropped because the socket is full, syscall.EMSGSIZE that seg
 // is more than the network takes; both are counted, and the latter reported by Upcalls.TooBig.
 type Output interface {
-	Send(to Endpoint, train []byte, seg int) error
+	Send(to Endpoint, train []byte, seg int, ecn uint8) error
 }
 
 // Upcalls is what the plane tells control. All are called from a worker's goroutine, in the middle of its work: they must

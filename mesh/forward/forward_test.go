@@ -94,13 +94,13 @@ func TestControlAndOthers(t *testing.T) {
 		t.Errorf("opened %d, sealed %d", p.sb.Opened(1), p.sa.Sealed())
 	}
 	for _, kind := range []byte{wire.TypeInit, wire.TypeResp, wire.TypeCookie, wire.TypeWho, wire.TypeIsMe, wire.TypeHint, wire.TypeLink} {
-		p.b.workers[0].Receive(f.now, p.a.at, []byte{kind, 0, 0}, 3)
+		p.b.workers[0].Receive(f.now, p.a.at, []byte{kind, 0, 0}, 3, 0)
 	}
 	if len(p.b.calls.datagrams) != 7 {
 		t.Errorf("%d datagrams handed up, want 7", len(p.b.calls.datagrams))
 	}
-	p.b.workers[0].Receive(f.now, p.a.at, []byte{0x28, 0, 0}, 3)
-	p.b.workers[0].Receive(f.now, p.a.at, []byte{wire.TypeSealed, 0, 0}, 3)
+	p.b.workers[0].Receive(f.now, p.a.at, []byte{0x28, 0, 0}, 3, 0)
+	p.b.workers[0].Receive(f.now, p.a.at, []byte{wire.TypeSealed, 0, 0}, 3, 0)
 	p.b.wantDrops(t, map[string]uint64{"type": 1, "short": 1})
 
 	p.sa.SetSendKey(0, nil)
@@ -151,7 +151,7 @@ func TestChecks(t *testing.T) {
 				p.install(t, 2)
 				b := tt.spoil(f.one(p, 600), hopKey(hops[0], hops[1], 0))
 				to := hops[1]
-				to.workers[0].Receive(f.now, p.a.at, b, len(b))
+				to.workers[0].Receive(f.now, p.a.at, b, len(b), 0)
 				to.workers[0].Flush()
 				if want != "" {
 					to.wantDrops(t, map[string]uint64{want: 1})
@@ -189,8 +189,8 @@ func TestReplay(t *testing.T) {
 		// Twice in one train, and once more by itself.
 		to := hops[1]
 		twice := slices.Concat(b, b)
-		to.workers[0].Receive(f.now, p.a.at, slices.Clone(twice), len(b))
-		to.workers[0].Receive(f.now, p.a.at, slices.Clone(b), len(b))
+		to.workers[0].Receive(f.now, p.a.at, slices.Clone(twice), len(b), 0)
+		to.workers[0].Receive(f.now, p.a.at, slices.Clone(b), len(b), 0)
 		to.workers[0].Flush()
 		to.wantDrops(t, map[string]uint64{"replay": 2})
 		f.run()
@@ -296,7 +296,7 @@ func TestSpoofed(t *testing.T) {
 				b := wire.Header{Type: kind, Key: 1, TTL: 32, Label: l.labels[at] + uint32(i%3), Counter: 1<<63 + uint64(i), Tag: rng.Uint64()}.Append(nil)
 				b = append(b, make([]byte, 1200)...)
 				b[sealedAt] = []byte{0xc3, 0x43}[i/2%2] // a forged Initial, or a forged short header
-				hops[at].workers[0].Receive(f.now, outsider, b, len(b))
+				hops[at].workers[0].Receive(f.now, outsider, b, len(b), 0)
 				hops[at].workers[0].Flush()
 			}
 			flow(100)
@@ -319,7 +319,7 @@ func TestSpoofed(t *testing.T) {
 				b := wire.Header{Type: wire.TypePresealed, TTL: 9, Label: l.labels[len(hops)-1] + 2, Counter: 1<<63 + uint64(i)}.Append(nil)
 				b = append(append(b, first), make([]byte, 1199)...)
 				binary.BigEndian.PutUint64(b[16:], k.Tag(b[:16], len(b)))
-				p.b.workers[0].Receive(f.now, last.at, b, len(b))
+				p.b.workers[0].Receive(f.now, last.at, b, len(b), 0)
 			}
 			if len(p.b.calls.quic) != 1 || p.b.calls.quic[0][0] != 0x43 {
 				t.Errorf("QUIC got %d packets, want the short one alone", len(p.b.calls.quic))

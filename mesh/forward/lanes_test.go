@@ -137,7 +137,7 @@ func TestWorkersTogether(t *testing.T) {
 			w := b.plane.NewWorker(nowhere{})
 			w.SetTUN(&tuns[i])
 			for train := range lines[i] {
-				w.Receive(f.now, a.at, train, 144)
+				w.Receive(f.now, a.at, train, 144, 0)
 				w.Flush()
 			}
 		})
@@ -185,12 +185,14 @@ func TestWorkersTogether(t *testing.T) {
 
 type outputFunc func(to Endpoint, train []byte, seg int) error
 
-func (o outputFunc) Send(to Endpoint, train []byte, seg int) error { return o(to, train, seg) }
+func (o outputFunc) Send(to Endpoint, train []byte, seg int, _ uint8) error {
+	return o(to, train, seg)
+}
 
 // nowhere takes everything.
 type nowhere struct{}
 
-func (nowhere) Send(Endpoint, []byte, int) error { return nil }
+func (nowhere) Send(Endpoint, []byte, int, uint8) error { return nil }
 
 func TestSendErrors(t *testing.T) {
 	t.Parallel()

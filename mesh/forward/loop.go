@@ -35,10 +35,17 @@ const (
 // Receive from one.
 type Socket interface {
 	FD() int
-	// Receive reads one train into b: n bytes in datagrams of seg bytes, the last maybe shorter. syscall.EAGAIN: none.
-	Receive(b []byte) (n, seg int, from netip.AddrPort, err error)
-	// Send sends a train; its errors are those of Output.
-	Send(to netip.AddrPort, train []byte, seg int) error
+	// Receive reads one train into b. syscall.EAGAIN: there is none.
+	Receive(b []byte) (Arrival, error)
+	// Send sends a train with that ECN field in its outer headers; its errors are those of Output.
+	Send(to netip.AddrPort, train []byte, seg int, ecn uint8) error
+}
+
+// Arrival is a received train: N bytes in datagrams of Seg bytes, the last maybe shorter.
+type Arrival struct {
+	N, Seg int
+	From   netip.AddrPort
+	ECN    uint8 // of the outer headers of all its datagrams; 0 where the system does not tell
 }
 
 // Source is what a Poller watches.
@@ -141,11 +148,11 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 // sockets is the Output that sends through them.
 type sockets []Socket
 
-func (s sockets) Send(to Endpoint, train []byte, seg int) error {
+func (s sockets) Send(to Endpoint, train []byte, seg int, ecn uint8) error {
 	if int(to.Socket) >= len(s) {
 		return syscall.EBADF
 	}
-	return s[to.Socket].Send(to.Addr, train, seg)
+	return s[to.Socket].Send(to.Addr, train, seg, ecn)
 }
 
 // Run works until ctx ends. It must be called once.
@@ -214,17 +221,17 @@ func (l *Loop) event(now time.Duration, i int) {
 // receiveSocket takes a few trains of a socket, or some more single datagrams.
 func (l *Loop) receiveSocket(now time.Duration, id int) {
 	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
-		n, seg, from, err := l.c.Sockets[id].Receive(l.train)
+		a, err := l.c.Sockets[id].Receive(l.train)
 		if err != nil {
 			if !errors.Is(err, syscall.EAGAIN) {
 				l.socketFailed(id, err)
 			}
 			break
 		}
-		if n > 0 {
-			l.worker.Receive(now, Endpoint{Addr: from, Socket: uint8(id)}, l.train[:n], seg)
+		if a.N > 0 {
+			l.worker.Receive(now, Endpoint{Addr: a.From, Socket: uint8(id)}, l.train[:a.N], a.Seg, a.ECN)
 		}
-		taken += n
+		taken += a.N
 	}
 	l.worker.Flush()
 	l.pauseIfFull()

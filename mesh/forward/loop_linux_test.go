@@ -312,8 +312,8 @@ func TestStreamsBesideLoop(t *testing.T) {
 
 type sender struct{ s *udp.Socket }
 
-func (s sender) Send(to forward.Endpoint, train []byte, seg int) error {
-	return s.s.Send(to.Addr, train, seg)
+func (s sender) Send(to forward.Endpoint, train []byte, seg int, ecn uint8) error {
+	return s.s.Send(to.Addr, train, seg, ecn)
 }
 
 func TestPost(t *testing.T) {
@@ -454,7 +454,7 @@ func floodRelay(t *testing.T, port uint16, label uint32, stop chan struct{}) {
 			binary.BigEndian.PutUint64(f[16:], k.Tag(f[:16], size))
 			counter++
 		}
-		if err := tx.Send(to, train, size); err != nil && !errors.Is(err, syscall.EAGAIN) {
+		if err := tx.Send(to, train, size, 0); err != nil && !errors.Is(err, syscall.EAGAIN) {
 			t.Error(err)
 			return
 		}

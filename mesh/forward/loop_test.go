@@ -74,20 +74,20 @@ type scriptSocket struct {
 }
 
 func (s *scriptSocket) FD() int { return 0 }
-func (s *scriptSocket) Receive(b []byte) (int, int, netip.AddrPort, error) {
+func (s *scriptSocket) Receive(b []byte) (Arrival, error) {
 	if s.err != nil {
-		return 0, 0, netip.AddrPort{}, s.err
+		return Arrival{}, s.err
 	}
 	if s.waiting == 0 {
-		return 0, 0, netip.AddrPort{}, syscall.EAGAIN
+		return Arrival{}, syscall.EAGAIN
 	}
 	s.waiting--
 	s.received++
 	copy(b, "junk")
-	return s.size, s.size, netip.MustParseAddrPort("192.0.2.9:1"), nil
+	return Arrival{N: s.size, Seg: s.size, From: netip.MustParseAddrPort("192.0.2.9:1")}, nil
 }
 
-func (s *scriptSocket) Send(netip.AddrPort, []byte, int) error {
+func (s *scriptSocket) Send(netip.AddrPort, []byte, int, uint8) error {
 	if s.full {
 		return syscall.EAGAIN
 	}

@@ -161,6 +161,6 @@ func (w *Worker) sendSpan() {
 		return
 	}
 	seg := min(s.seg, len(s.b))
-	w.sent(s.link, len(s.b), seg, w.out.Send(s.to, s.b, seg))
+	w.sent(s.link, len(s.b), seg, w.out.Send(s.to, s.b, seg, 0))
 	*s = span{}
 }

@@ -135,7 +135,7 @@ func (w *Worker) sendTrain() error {
 	if t.n == 0 {
 		return nil
 	}
-	err := w.out.Send(t.to, t.buf[:t.n], t.seg)
+	err := w.out.Send(t.to, t.buf[:t.n], t.seg, 0)
 	w.sent(t.link, t.n, t.seg, err)
 	t.n, t.link = 0, nil
 	if errors.Is(err, syscall.EMSGSIZE) {

@@ -71,9 +71,9 @@ func (p *Plane) newWorker(out Output, size int) *Worker {
 // SetTUN says where opened packets go; nil: they are dropped and counted.
 func (w *Worker) SetTUN(t TUN) { w.tun, w.held = t, false }
 
-// Receive takes a train of datagrams, each seg bytes long, the last maybe shorter. b is changed in place, and not kept:
-// relayed frames have been sent when it returns.
-func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int) {
+// Receive takes a train of datagrams, each seg bytes long, the last maybe shorter, with the ECN field of their outer
+// headers. b is changed in place, and not kept: relayed frames have been sent when it returns.
+func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int, _ uint8) {
 	w.now = now
 	w.plane.Advance(now)
 	if seg <= 0 {

@@ -308,7 +308,7 @@ func (nd *Node) receive(from forward.Endpoint, b []byte) {
 	if nd.Core == nil {
 		return
 	}
-	nd.loop.Receive(nd.clock(), from, b, len(b))
+	nd.loop.Receive(nd.clock(), from, b, len(b), 0)
 	nd.loop.Flush()
 }
 
@@ -345,7 +345,7 @@ func (o *outside) RecordsChanged() {}
 
 type output Node
 
-func (o *output) Send(to forward.Endpoint, train []byte, seg int) error {
+func (o *output) Send(to forward.Endpoint, train []byte, seg int, _ uint8) error {
 	(*Node)(o).net.transmit((*Node)(o), to.Addr, train, seg)
 	return nil
 }

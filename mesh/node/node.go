@@ -191,17 +191,17 @@ func (n *Node) listen() error {
 }
 
 // Send implements forward.Output over the sockets.
-func (n *Node) Send(to forward.Endpoint, train []byte, seg int) error {
+func (n *Node) Send(to forward.Endpoint, train []byte, seg int, ecn uint8) error {
 	i := int(to.Socket)
 	if i >= len(n.sockets) {
 		i = 0
 	}
-	return n.sockets[i].Send(to.Addr, train, seg)
+	return n.sockets[i].Send(to.Addr, train, seg, ecn)
 }
 
 // Transmit implements Outside.
 func (n *Node) Transmit(to forward.Endpoint, b []byte) {
-	if err := n.Send(to, b, len(b)); err != nil {
+	if err := n.Send(to, b, len(b), 0); err != nil {
 		n.log.Debug("datagram not sent", "addr", to.Addr, "bytes", len(b), "err", err)
 	}
 }

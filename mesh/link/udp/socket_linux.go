@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"skywire/mesh/forward"
 )
 
 // Socket is a UDP socket on a raw descriptor.
@@ -172,9 +174,9 @@ const controlRoom = 64
 
 type controlWords [controlRoom / 8]uint64
 
-// Receive reads one datagram or train into b, which should have 64 KiB: n bytes, in datagrams of seg bytes, the last
-// maybe shorter. The errors are bare: unix.EAGAIN when nothing is there, ErrTruncated.
-func (s *Socket) Receive(b []byte) (n, seg int, from netip.AddrPort, err error) {
+// Receive reads one datagram or train into b, which should have 64 KiB. The errors are bare: unix.EAGAIN when nothing is
+// there, ErrTruncated.
+func (s *Socket) Receive(b []byte) (forward.Arrival, error) {
 	var (
 		msg     unix.Msghdr
 		iov     unix.Iovec
@@ -192,27 +194,28 @@ func (s *Socket) Receive(b []byte) (n, seg int, from netip.AddrPort, err error) 
 		msg.Control = &control[0]
 		msg.SetControllen(len(control))
 	}
+	var n int
 	for {
 		r, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.FD()), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
 		if e == unix.EINTR {
 			continue
 		}
 		if e != 0 {
-			return 0, 0, netip.AddrPort{}, e
+			return forward.Arrival{}, e
 		}
 		n = int(r)
 		break
 	}
 	if msg.Flags&unix.MSG_TRUNC != 0 {
-		return 0, 0, netip.AddrPort{}, ErrTruncated
+		return forward.Arrival{}, ErrTruncated
 	}
-	seg = n
+	seg := n
 	if s.info.GRO {
 		if g := segmentSize(control[:msg.Controllen]); g > 0 && g < n {
 			seg = g
 		}
 	}
-	return n, seg, parseAddr(&name), nil
+	return forward.Arrival{N: n, Seg: seg, From: parseAddr(&name)}, nil
 }
 
 // segmentSize finds the UDP_GRO message among control messages; 0: there is none.
@@ -239,7 +242,7 @@ func segmentSize(b []byte) int {
 // Send sends train, in datagrams of seg bytes, the last maybe shorter. It waits up to 2 ms for room. The errors are bare:
 // unix.EAGAIN when there was none and the rest of the train is dropped, unix.EMSGSIZE when a datagram is too large for
 // the device, ErrAddress.
-func (s *Socket) Send(to netip.AddrPort, train []byte, seg int) error {
+func (s *Socket) Send(to netip.AddrPort, train []byte, seg int, _ uint8) error {
 	if seg <= 0 || seg > len(train) {
 		seg = len(train)
 	}

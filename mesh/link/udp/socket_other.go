@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"skywire/mesh/forward"
 )
 
 // queueLen bounds what a reader has read and nobody took; then it stops reading and the kernel drops.
@@ -116,26 +118,27 @@ func (s *Socket) Addr() netip.AddrPort { return s.addr }
 func (s *Socket) Info() Info { return Info{Addr: s.addr, DualStack: s.addr.Addr().Is6()} }
 
 // Receive takes one datagram that the reader has read; syscall.EAGAIN: there is none.
-func (s *Socket) Receive(b []byte) (n, seg int, from netip.AddrPort, err error) {
+func (s *Socket) Receive(b []byte) (forward.Arrival, error) {
 	select {
 	case d, ok := <-s.queue:
 		if !ok {
-			return 0, 0, netip.AddrPort{}, os.ErrClosed
+			return forward.Arrival{}, os.ErrClosed
 		}
-		n = copy(b, d.b)
+		n := copy(b, d.b)
 		cut := n < len(d.b)
 		s.free <- d.b[:cap(d.b)]
 		if cut {
-			return 0, 0, netip.AddrPort{}, ErrTruncated
+			return forward.Arrival{}, ErrTruncated
 		}
-		return n, n, d.from, nil
+		return forward.Arrival{N: n, Seg: n, From: d.from}, nil
 	default:
-		return 0, 0, netip.AddrPort{}, syscall.EAGAIN
+		return forward.Arrival{}, syscall.EAGAIN
 	}
 }
 
-// Send sends train one datagram of seg bytes a call, the last maybe shorter, waiting up to 2 ms for room.
-func (s *Socket) Send(to netip.AddrPort, train []byte, seg int) error {
+// Send sends train one datagram of seg bytes a call, the last maybe shorter, waiting up to 2 ms for room. The ECN field
+// is not set here.
+func (s *Socket) Send(to netip.AddrPort, train []byte, seg int, _ uint8) error {
 	if seg <= 0 || seg > len(train) {
 		seg = len(train)
 	}

@@ -27,13 +27,13 @@ func TestProbe(t *testing.T) {
 func TestTruncated(t *testing.T) {
 	t.Parallel()
 	tx, rx := listenTest(t, "127.0.0.1:0", true), listenTest(t, "127.0.0.1:0", true)
-	if err := tx.Send(rx.Addr(), make([]byte, 500), 500); err != nil {
+	if err := tx.Send(rx.Addr(), make([]byte, 500), 500, 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := rx.wait(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := rx.Receive(make([]byte, 100)); !errors.Is(err, ErrTruncated) {
+	if _, err := rx.Receive(make([]byte, 100)); !errors.Is(err, ErrTruncated) {
 		t.Fatalf("got %v, want ErrTruncated", err)
 	}
 }
@@ -53,7 +53,7 @@ func TestOffloadRefused(t *testing.T) {
 		t.Skip("no UDP_SEGMENT")
 	}
 	train := testTrain(20, 1000, 1000)
-	if err := tx.Send(rx.Addr(), make([]byte, 65536*2), 65536); !errors.Is(err, unix.EMSGSIZE) {
+	if err := tx.Send(rx.Addr(), make([]byte, 65536*2), 65536, 0); !errors.Is(err, unix.EMSGSIZE) {
 		t.Errorf("too long: %v, want EMSGSIZE", err)
 	}
 	if !tx.Info().GSO {
@@ -62,7 +62,7 @@ func TestOffloadRefused(t *testing.T) {
 	if err := unix.SetsockoptInt(tx.FD(), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := tx.Send(rx.Addr(), train, 1000); err != nil {
+	if err := tx.Send(rx.Addr(), train, 1000, 0); err != nil {
 		t.Fatal(err)
 	}
 	if data, sizes, _ := collect(t, rx, len(train)); !bytes.Equal(data, train) || len(sizes) != 20 {
@@ -79,18 +79,18 @@ func TestAllocations(t *testing.T) {
 		to := netip.AddrPortFrom(tx.Addr().Addr(), rx.Addr().Port())
 		train, b := testTrain(8, 1400, 1400), make([]byte, 65536)
 		n := testing.AllocsPerRun(100, func() {
-			if err := tx.Send(to, train, 1400); err != nil {
+			if err := tx.Send(to, train, 1400, 0); err != nil {
 				t.Fatal(err)
 			}
 			for got := 0; got < len(train); {
-				n, _, _, err := rx.Receive(b)
+				a, err := rx.Receive(b)
 				if err == unix.EAGAIN {
 					continue
 				}
 				if err != nil {
 					t.Fatal(err)
 				}
-				got += n
+				got += a.N
 			}
 		})
 		if n != 0 {
@@ -121,11 +121,11 @@ func BenchmarkTrain(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(train)))
 			for b.Loop() {
-				if err := tx.Send(rx.Addr(), train, 1400); err != nil {
+				if err := tx.Send(rx.Addr(), train, 1400, 0); err != nil {
 					b.Fatal(err)
 				}
 				for {
-					if _, _, _, err := rx.Receive(buf); err != nil {
+					if _, err := rx.Receive(buf); err != nil {
 						break
 					}
 				}

@@ -44,17 +44,17 @@ func collect(t *testing.T, s *Socket, want int) (data []byte, sizes []int, from 
 			t.Fatal(err)
 		}
 		for {
-			n, seg, f, err := s.Receive(b)
+			a, err := s.Receive(b)
 			if errors.Is(err, syscall.EAGAIN) {
 				break
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			data = append(data, b[:n]...)
-			from = f
-			for ; n > 0; n -= seg {
-				sizes = append(sizes, min(n, seg))
+			data = append(data, b[:a.N]...)
+			from = a.From
+			for ; a.N > 0; a.N -= a.Seg {
+				sizes = append(sizes, min(a.N, a.Seg))
 			}
 		}
 	}
@@ -79,7 +79,7 @@ func TestTrains(t *testing.T) {
 					t.Parallel()
 					tx, rx := listenTest(t, addr, mode.sendPlain), listenTest(t, addr, mode.receivePlain)
 					train := testTrain(tr.segs, tr.seg, tr.last)
-					if err := tx.Send(rx.Addr(), train, tr.seg); err != nil {
+					if err := tx.Send(rx.Addr(), train, tr.seg, 0); err != nil {
 						t.Fatal(err)
 					}
 					data, sizes, from := collect(t, rx, len(train))
@@ -107,7 +107,7 @@ func TestDualStack(t *testing.T) {
 	for _, from := range []string{"127.0.0.1:0", "[::1]:0"} {
 		tx := listenTest(t, from, false)
 		to := netip.AddrPortFrom(tx.Addr().Addr(), rx.Addr().Port())
-		if err := tx.Send(to, []byte("hello"), 5); err != nil {
+		if err := tx.Send(to, []byte("hello"), 5, 0); err != nil {
 			t.Fatal(err)
 		}
 		_, _, got := collect(t, rx, 5)
@@ -115,7 +115,7 @@ func TestDualStack(t *testing.T) {
 			t.Fatalf("from %v, want %v: mapped addresses must come out as IPv4", got, tx.Addr())
 		}
 		// And back.
-		if err := rx.Send(got, []byte("reply"), 5); err != nil {
+		if err := rx.Send(got, []byte("reply"), 5, 0); err != nil {
 			t.Fatal(err)
 		}
 		if data, _, _ := collect(t, tx, 5); string(data) != "reply" {
@@ -127,13 +127,13 @@ func TestDualStack(t *testing.T) {
 func TestSendErrors(t *testing.T) {
 	t.Parallel()
 	tx := listenTest(t, "127.0.0.1:0", false)
-	if err := tx.Send(netip.MustParseAddrPort("127.0.0.1:9"), make([]byte, 65536), 65536); !errors.Is(err, syscall.EMSGSIZE) {
+	if err := tx.Send(netip.MustParseAddrPort("127.0.0.1:9"), make([]byte, 65536), 65536, 0); !errors.Is(err, syscall.EMSGSIZE) {
 		t.Errorf("too long: %v, want EMSGSIZE", err)
 	}
-	if err := tx.Send(netip.AddrPort{}, []byte("x"), 1); !errors.Is(err, ErrAddress) {
+	if err := tx.Send(netip.AddrPort{}, []byte("x"), 1, 0); !errors.Is(err, ErrAddress) {
 		t.Errorf("no address: %v, want ErrAddress", err)
 	}
-	_, _, _, err := tx.Receive(make([]byte, 100))
+	_, err := tx.Receive(make([]byte, 100))
 	if !errors.Is(err, syscall.EAGAIN) {
 		t.Errorf("empty: %v, want EAGAIN", err)
 	}
