@@ -121,6 +121,17 @@ func (l *listener) Close() error {
 	return err
 }
 
+// InPlace reports whether the file that Listen made for l is still the one at its path: a folder under /run may be emptied
+// under a program, and then nobody finds it any more.
+func InPlace(l net.Listener) bool {
+	o, ok := l.(*listener)
+	if !ok || o.made == nil {
+		return true
+	}
+	st, err := os.Lstat(o.path)
+	return err == nil && os.SameFile(st, o.made)
+}
+
 // Addr returns the path that clients dial.
 func (l *listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 

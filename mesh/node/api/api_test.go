@@ -305,3 +305,26 @@ for m in sys.argv[2:]:
 		t.Errorf("got\n%swant\n%s", out, want)
 	}
 }
+
+// TestSocketRemoved empties the run folder under a node: commands reach it again, and who was connected stays so.
+func TestSocketRemoved(t *testing.T) {
+	t.Parallel()
+	b := one(t)
+	before := b.client(t)
+	for range 2 {
+		if err := os.Remove(filepath.Join(b.run, app.SocketName)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "a command reaches the node", func() bool {
+			c, err := app.Dial(t.Context(), b.run)
+			if err != nil {
+				return false
+			}
+			defer c.Close()
+			return c.Call(t.Context(), "node.status", nil, nil) == nil
+		})
+	}
+	if err := before.Call(t.Context(), "node.status", nil, nil); err != nil {
+		t.Errorf("a program that was connected before: %v", err)
+	}
+}
