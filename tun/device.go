@@ -15,6 +15,8 @@ type Device interface {
 	Send(p []byte, checksum bool) error
 	// Flush writes what Send holds back.
 	Flush() error
+	// Features is what the kernel granted the device. It may be called from any goroutine.
+	Features() Features
 	// Close closes this descriptor; the device lives on while others hold copies.
 	Close() error
 }

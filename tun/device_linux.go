@@ -151,14 +151,15 @@ func fromFile(f *os.File, mtu int) (Device, error) {
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, fmt.Errorf("set %s non-blocking: %w", name, err)
 	}
+	has := Features{MultiQueue: flags&unix.IFF_MULTI_QUEUE != 0}
 	if flags&unix.IFF_VNET_HDR == 0 {
 		// Offloads belong to the device and outlive queues: an earlier owner's would bring 64 KB packets without a header.
 		if err := unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, 0); err != nil {
 			return nil, fmt.Errorf("turn offloads of %s off: %w", name, err)
 		}
-		return &plain{file: f, fd: fd, buf: make([]byte, bufferSize)}, nil
+		return &plain{file: f, fd: fd, has: has, buf: make([]byte, bufferSize)}, nil
 	}
-	return newVnet(f, fd, name)
+	return newVnet(f, fd, name, has)
 }
 
 // deviceFlags reads back what the device behind fd really is.

@@ -63,6 +63,9 @@ func TestCreate(t *testing.T) {
 			if _, ok := d.(*plain); ok != plainForm {
 				return fmt.Errorf("plain %v: got %T", plainForm, d)
 			}
+			if has := d.Features(); has.VnetHdr == plainForm || has.Checksum == plainForm || has.MultiQueue {
+				return fmt.Errorf("plain %v: features %+v", plainForm, has)
+			}
 			if _, err := d.Receive(); !errors.Is(err, unix.EAGAIN) {
 				return fmt.Errorf("empty device: %w, want EAGAIN", err)
 			}

@@ -10,6 +10,7 @@ import (
 type plain struct {
 	file *os.File // keeps fd open
 	fd   int
+	has  Features
 	buf  []byte // what Receive read, then scratch of Send when a checksum is to be filled in
 	n    int    // bytes in buf that Packet has not given yet
 }
@@ -54,6 +55,8 @@ func (d *plain) Send(p []byte, checksum bool) error {
 }
 
 func (d *plain) Flush() error { return nil }
+
+func (d *plain) Features() Features { return d.has }
 
 func (d *plain) Close() error { return d.file.Close() }
 

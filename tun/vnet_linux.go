@@ -12,6 +12,7 @@ type vnet struct {
 	file    *os.File // keeps fd open
 	fd      int
 	headLen int
+	has     Features
 	buf     []byte // what Receive read
 	in      segmenter
 	out     *coalescer
@@ -26,7 +27,7 @@ var offloads = [...]int{
 	0,
 }
 
-func newVnet(f *os.File, fd int, name string) (*vnet, error) {
+func newVnet(f *os.File, fd int, name string, has Features) (*vnet, error) {
 	headLen, err := unix.IoctlGetInt(fd, unix.TUNGETVNETHDRSZ)
 	if err != nil {
 		return nil, fmt.Errorf("virtio header length of %s: %w", name, err)
@@ -34,7 +35,9 @@ func newVnet(f *os.File, fd int, name string) (*vnet, error) {
 	if headLen < virtioLen || headLen > maxVirtioLen {
 		return nil, fmt.Errorf("%w: %s has virtio headers of %d bytes", ErrNotTUN, name, headLen)
 	}
+	granted := 0
 	for _, o := range offloads {
+		granted = o
 		if err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, o); err == nil {
 			break
 		}
@@ -42,12 +45,24 @@ func newVnet(f *os.File, fd int, name string) (*vnet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set offloads of %s: %w", name, err)
 	}
-	d := &vnet{file: f, fd: fd, headLen: headLen, buf: make([]byte, bufferSize)}
+	d := &vnet{file: f, fd: fd, headLen: headLen, has: has.with(granted), buf: make([]byte, bufferSize)}
 	d.out = newCoalescer(headLen, func(b []byte) error {
 		_, err := ignoreInterrupt(unix.Write, fd, b)
 		return err
 	})
 	return d, nil
+}
+
+// with adds what TUNSETOFFLOAD granted.
+func (f Features) with(granted int) Features {
+	f.VnetHdr = true
+	f.Checksum = granted&unix.TUN_F_CSUM != 0
+	f.TSO4 = granted&unix.TUN_F_TSO4 != 0
+	f.TSO6 = granted&unix.TUN_F_TSO6 != 0
+	f.TSOECN = granted&unix.TUN_F_TSO_ECN != 0
+	f.USO4 = granted&unix.TUN_F_USO4 != 0
+	f.USO6 = granted&unix.TUN_F_USO6 != 0
+	return f
 }
 
 func (d *vnet) FD() int { return d.fd }
@@ -77,5 +92,7 @@ func (d *vnet) Packet(b []byte) (int, bool, bool) {
 func (d *vnet) Send(p []byte, checksum bool) error { return d.out.send(p, checksum) }
 
 func (d *vnet) Flush() error { return d.out.flush() }
+
+func (d *vnet) Features() Features { return d.has }
 
 func (d *vnet) Close() error { return d.file.Close() }
