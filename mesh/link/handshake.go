@@ -305,6 +305,16 @@ func (s *Links) DialAddr(now time.Duration, ep forward.Endpoint, persistent bool
 	s.ask(now, ep, q)
 }
 
+// Asked calls f for each address of DialAddr where nobody has told a key yet; silent tells that it was asked often enough
+// to say that nobody will.
+func (s *Links) Asked(f func(ep forward.Endpoint, silent bool)) {
+	for ep, q := range s.asking {
+		if q.learnt != nil {
+			f(ep, q.tries >= tellAfter)
+		}
+	}
+}
+
 func (s *Links) ask(now time.Duration, ep forward.Endpoint, q *whoQuestion) {
 	s.buf = wire.Who{Random: q.random}.Append(s.buf[:0])
 	s.host.Transmit(ep, s.buf)

@@ -26,3 +26,6 @@ var (
 
 // ErrClosed is returned when the node has ended.
 var ErrClosed = errors.New("node has ended")
+
+// errNoFamily is returned when a peer has only addresses that no socket of this node can send to.
+var errNoFamily = errors.New("it has no address of the kind that this node listens on (IPv4 or IPv6)")

@@ -92,8 +92,34 @@ func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
 				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
 			})
 		}
+		c.links.Asked(func(ep forward.Endpoint, silent bool) {
+			p := api.Peer{Endpoint: endpointText(ep), Carrier: "udp", State: link.Dialing.String()}
+			if silent {
+				p.Reason = "nobody tells a key there: is the address right, does it run --open? else write KEY@ADDR"
+			}
+			all = append(all, p)
+		})
 	})
-	return all, err
+	return addUnresolved(all, n.resolve), err
+}
+
+// addUnresolved adds the peers that no link stands for yet, since their names lead nowhere.
+func addUnresolved(all []api.Peer, r *resolver) []api.Peer {
+	peers, why := r.unresolved()
+	for i, p := range peers {
+		row := slices.IndexFunc(all, func(a api.Peer) bool { return !p.Key.IsZero() && a.Key == p.Key })
+		if row < 0 {
+			row = len(all)
+			all = append(all, api.Peer{Key: p.Key, Carrier: "udp", State: link.Dialing.String()})
+		}
+		if a := &all[row]; a.State != link.Up.String() {
+			a.Reason = why[i].Error()
+			if a.Endpoint == "" {
+				a.Endpoint = "udp://" + p.Addr
+			}
+		}
+	}
+	return all
 }
 
 func endpointText(e forward.Endpoint) string {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"skywire/mesh/forward"
@@ -18,19 +19,16 @@ const resolveEvery = time.Minute
 type resolver struct {
 	n     *Node
 	peers []Peer
+
+	mu   sync.Mutex     // guards lost
+	lost map[Peer]error // why a peer has no address that could be dialled
 }
 
 func newResolver(n *Node) *resolver {
-	return &resolver{n: n, peers: append(append([]Peer(nil), n.cfg.Peers...), n.cfg.Managers...)}
+	return &resolver{n: n, peers: append(append([]Peer(nil), n.cfg.Peers...), n.cfg.Managers...), lost: map[Peer]error{}}
 }
 
 func (r *resolver) run(ctx context.Context) error {
-	pins := map[string]key.Public{}
-	if r.n.store != nil {
-		if p, err := r.n.store.Pins(); err == nil {
-			pins = p
-		}
-	}
 	wait := time.NewTimer(0)
 	defer wait.Stop()
 	for {
@@ -39,9 +37,17 @@ func (r *resolver) run(ctx context.Context) error {
 			return nil
 		case <-wait.C:
 		}
+		pins := map[string]key.Public{} // read each time: keys are learnt meanwhile
+		if r.n.store != nil {
+			if p, err := r.n.store.Pins(); err == nil {
+				pins = p
+			}
+		}
 		failed := false
 		for _, p := range r.peers {
-			failed = !r.dial(ctx, p, pins) || failed
+			err := r.dial(ctx, p, pins)
+			failed = err != nil || failed
+			r.note(p, err)
 		}
 		if failed {
 			wait.Reset(5 * time.Second)
@@ -51,23 +57,52 @@ func (r *resolver) run(ctx context.Context) error {
 	}
 }
 
-// dial looks a peer up and has the core dial it; false if its name did not resolve.
-func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public) bool {
+// note keeps why a peer could not be dialled, for people, and logs it when it is news.
+func (r *resolver) note(p Peer, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old := r.lost[p]
+	if err == nil {
+		delete(r.lost, p)
+		return
+	}
+	r.lost[p] = err
+	if old == nil || old.Error() != err.Error() {
+		r.n.log.Warn("peer not found", "addr", p.Addr, "err", err)
+	}
+}
+
+// unresolved returns the peers that have no address to dial, in the order of the configuration, and why.
+func (r *resolver) unresolved() (peers []Peer, why []error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.peers {
+		if err := r.lost[p]; err != nil {
+			peers, why = append(peers, p), append(why, err)
+		}
+	}
+	return peers, why
+}
+
+// dial looks a peer up and has the core dial it; it returns why that can't be.
+func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public) error {
 	if p.Addr == "" {
-		return true
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	addrs, err := lookup(ctx, p.Addr)
 	if err != nil {
-		r.n.log.Warn("peer not found", "addr", p.Addr, "err", err)
-		return false
+		return err
 	}
 	var eps []forward.Endpoint
 	for _, a := range addrs {
 		if i, ok := r.n.socketFor(a); ok {
 			eps = append(eps, forward.Endpoint{Addr: a, Socket: i})
 		}
+	}
+	if len(eps) == 0 {
+		return errNoFamily
 	}
 	k := p.Key
 	for _, e := range eps {
@@ -80,7 +115,7 @@ func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public)
 			r.n.log.Warn("peer not dialled", "addr", p.Addr, "err", err)
 		}
 	})
-	return true
+	return nil
 }
 
 func lookup(ctx context.Context, hostport string) ([]netip.AddrPort, error) {

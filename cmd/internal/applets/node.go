@@ -356,7 +356,11 @@ func nodePeers(ctx context.Context, e *applet.Env) int {
 	return show(ctx, f, "node.peers", nil, func(all []api.Peer) error {
 		t := e.NewTable("NAME", "KEY", "STATE", "ADDR", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "REASON")
 		for _, p := range all {
-			t.Row(p.Name, p.Key, p.State, p.Endpoint, fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, applet.Bytes(p.RxBytes), applet.Bytes(p.TxBytes), p.Reason)
+			who := p.Key.String()
+			if p.Key.IsZero() {
+				who = "" // asked for, not told yet
+			}
+			t.Row(p.Name, who, p.State, p.Endpoint, fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, applet.Bytes(p.RxBytes), applet.Bytes(p.TxBytes), p.Reason)
 		}
 		return t.Flush()
 	})
