@@ -46,7 +46,7 @@ func (s *Supervisor) Attach(ctx context.Context, ref string, sub *Subscriber) (u
 		case e.app.Daemon:
 			return signal.Errorf(signal.ErrRefused, "%s is a daemon, it can't be attached to; see its output with: logs -f", e.app.Name)
 		}
-		e.tap.add(sub)
+		e.out.tap.add(sub)
 		id = e.id
 		return nil
 	})

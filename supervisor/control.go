@@ -185,7 +185,7 @@ func (s *Supervisor) stream(c *signal.Conn, id uint64, sub *Subscriber, at *atta
 		var t *tap
 		err := s.do(s.ctx, func() error {
 			if e := s.table[id]; e != nil {
-				t = e.tap
+				t = e.out.tap
 			}
 			return nil
 		})
@@ -269,7 +269,7 @@ func (s *Supervisor) controlLogs(ctx context.Context, r *signal.Request, p param
 	err := s.do(ctx, func() error {
 		e, err := s.find(p.ID)
 		if err == nil {
-			ring = e.ring
+			ring = e.out.ring
 		}
 		return err
 	})

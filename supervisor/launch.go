@@ -29,8 +29,7 @@ type launch struct {
 	id    uint64
 	app   *config.App
 	args  []string
-	ring  *Ring
-	tap   *tap
+	out   outlet
 	mark  string
 	token string
 }
@@ -103,7 +102,16 @@ func (s *Supervisor) environ(l launch) []string {
 }
 
 func (s *Supervisor) pipePath(id uint64, stream string) string {
-	return filepath.Join(s.c.RunDir, "log", strconv.FormatUint(id, 10)+"."+stream)
+	return filepath.Join(s.c.RunDir, "log", strings.TrimSuffix(strconv.FormatUint(id, 10)+"."+stream, "."))
+}
+
+const (
+	spoolSuffix   = ".spool"
+	journalSuffix = ".lines"
+)
+
+func (s *Supervisor) spoolPath(id uint64, stream string) string {
+	return s.pipePath(id, stream) + spoolSuffix
 }
 
 func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
@@ -138,7 +146,7 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	}
 	theirs = append(theirs, spec.Stdin)
 	var outs [2]*os.File
-	for i, name := range []string{"stdout", "stderr"} {
+	for i, name := range []string{streamOut, streamErr} {
 		r, w, err := proc.Pipe(s.pipePath(l.id, name))
 		if err != nil {
 			return nil, err
@@ -164,7 +172,13 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	if conn != nil {
 		s.wg.Go(func() { s.hub.Attach(s.ctx, l.id, conn) })
 	}
-	p.pump(l.ring, l.tap, outs[0], outs[1])
+	l.out.ring.add([]record{ // a new spool: nothing of it is done with
+		{kind: kindMark, line: Line{Stream: streamOut}}, {kind: kindMark, line: Line{Stream: streamErr}},
+	})
+	for _, stream := range []string{streamOut, streamErr} {
+		os.Remove(s.spoolPath(l.id, stream))
+	}
+	p.pump(l.out, outs[0], outs[1], offsets{})
 	return p, nil
 }
 
@@ -199,23 +213,30 @@ type process struct {
 	pumps sync.WaitGroup
 }
 
-// pump reads the output for as long as somebody can write.
-func (p *process) pump(r *Ring, t *tap, stdout, stderr *os.File) {
-	for stream, f := range map[string]*os.File{"stdout": stdout, "stderr": stderr} {
+// pump reads the output for as long as somebody can write, from where an earlier run was.
+func (p *process) pump(o outlet, stdout, stderr *os.File, from offsets) {
+	for stream, f := range map[string]*os.File{streamOut: stdout, streamErr: stderr} {
 		if f == nil {
 			continue
 		}
 		p.outs = append(p.outs, f)
+		sink := newSink(o, stream, p.s.c.now)
+		spool, _ := proc.OpenSpool(p.s.spoolPath(p.id, stream)) // nil: a kill of viscript may cost what is being read
 		p.pumps.Go(func() {
-			sink := newSink(r, t, stream, p.s.c.now)
+			defer sink.flush()
 			buf := make([]byte, 8<<10)
+			if spool != nil {
+				defer spool.Close()
+				if sink.spooled(spool, buf, min(*from.of(stream), spool.Size()), f) == nil {
+					return
+				}
+			}
 			for {
 				n, err := f.Read(buf)
 				if n > 0 {
 					sink.Write(buf[:n])
 				}
 				if err != nil {
-					sink.flush()
 					return
 				}
 			}
@@ -286,6 +307,7 @@ func (p *process) Release() {
 	for _, f := range p.outs {
 		f.Close()
 		os.Remove(f.Name())
+		os.Remove(f.Name() + spoolSuffix)
 	}
 	p.child.Release()
 }
@@ -295,7 +317,7 @@ func (s *Supervisor) launchInproc(l launch, f Inproc) running {
 	ctx, cancel := context.WithCancel(s.ctx)
 	stdin, input := io.Pipe()
 	r := &inproc{cancel: cancel, input: input, done: make(chan struct{})}
-	out, errs := newSink(l.ring, l.tap, "stdout", s.c.now), newSink(l.ring, l.tap, "stderr", s.c.now)
+	out, errs := newSink(l.out, streamOut, s.c.now), newSink(l.out, streamErr, s.c.now)
 	if l.app.Daemon {
 		input.Close()
 	}

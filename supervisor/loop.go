@@ -109,8 +109,11 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 	}
 	s.nextID++
 	e := &entry{
-		id: s.nextID, app: a, args: slices.Clone(args), policy: newPolicy(a), ring: NewRing(a.LogBytes), tap: newTap(sub),
+		id: s.nextID, app: a, args: slices.Clone(args), policy: newPolicy(a),
+		out: outlet{ring: NewRing(a.LogBytes), gate: newGate(s.c.now, rulesOf(a)), tap: newTap(sub)},
 	}
+	openJournal(s.pipePath(e.id, "")+journalSuffix, 0).close(true) // of a viscript whose ids were lost
+	s.keepLines(e)
 	s.table[e.id] = e
 	s.forget()
 	return e, s.launch(e)
@@ -118,7 +121,7 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 
 // launch starts the program of an entry, the first time or again.
 func (s *Supervisor) launch(e *entry) error {
-	e.exit, e.reason, e.note, e.asked, e.again, e.adopted = nil, "", "", false, false, false
+	e.exit, e.reason, e.note, e.asked, e.again, e.adopted, e.ready = nil, "", "", false, false, false, false
 	e.started = s.c.now()
 	e.stop, e.rest = make(chan time.Duration, 1), make(chan struct{})
 	token := random()
@@ -126,12 +129,12 @@ func (s *Supervisor) launch(e *entry) error {
 	s.setState(e, Starting, "")
 	s.save() // id and mark are known before anything runs under them
 	run, err := s.c.launch(launch{
-		id: e.id, app: e.app, args: e.args, ring: e.ring, tap: e.tap, mark: e.mark, token: token,
+		id: e.id, app: e.app, args: e.args, out: e.out, mark: e.mark, token: token,
 	})
 	if err != nil {
 		s.setState(e, Failed, "not started: "+err.Error())
 		close(e.rest)
-		e.tap.end()
+		e.out.tap.end()
 		s.save()
 		return fmt.Errorf("start %s: %w", e.app.Name, err)
 	}
@@ -209,7 +212,7 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 		s.afterEnd(e, exit, ran, reason)
 	}
 	if !e.active() {
-		e.tap.end()
+		e.out.tap.end()
 	}
 }
 
@@ -268,16 +271,26 @@ func (s *Supervisor) stop(e *entry, grace time.Duration, again bool) {
 			}
 			return
 		}
-		e.tap.end()
+		e.out.tap.end()
 		s.save()
 	case e.run == nil:
 	default:
 		e.asked, e.again = true, again
 		s.setState(e, Stopping, "")
+		s.save()
 		select {
 		case e.stop <- grace:
 		default: // told already
 		}
+	}
+}
+
+// becomeReady notes that an app serves.
+func (s *Supervisor) becomeReady(e *entry) {
+	e.ready = true
+	if e.state == Running || e.state == Starting {
+		s.setState(e, Ready, "")
+		s.save()
 	}
 }
 
@@ -297,7 +310,7 @@ func (s *Supervisor) setState(e *entry, to State, reason string) {
 	}
 	level("app "+string(to), "id", e.id, "app", e.app.Name, "reason", reason)
 	if reason != "" {
-		e.ring.Add(s.c.now(), "viscript", string(to)+": "+reason)
+		e.out.ring.Add(s.c.now(), streamNote, string(to)+": "+reason)
 	}
 }
 
@@ -330,6 +343,7 @@ func (s *Supervisor) forget() {
 		}
 		if ended++; ended > keepEnded {
 			delete(s.table, e.id)
+			e.out.ring.close(true)
 		}
 	}
 }

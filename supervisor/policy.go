@@ -39,10 +39,15 @@ func (p *policy) next(e proc.Exit, ran time.Duration) (State, time.Duration) {
 	case p.limit > 0 && p.row >= p.limit:
 		return Failed, 0
 	}
+	p.row++
+	return Backoff, p.wait()
+}
+
+// wait is how long to wait before the restart that comes after row-1 others.
+func (p *policy) wait() time.Duration {
 	d := p.delay
-	for range min(p.row, 40) {
+	for range min(p.row-1, 40) {
 		d = min(2*d, p.maxDelay)
 	}
-	p.row++
-	return Backoff, min(d, p.maxDelay)
+	return min(d, p.maxDelay)
 }

@@ -96,6 +96,7 @@ func (s *Supervisor) apply(file *config.File, p *Plan) {
 			e.args = slices.Clone(a.DefaultArgs)
 		}
 		e.app = a
+		e.out.gate.set(rulesOf(a))
 		e.policy.restart, e.policy.delay, e.policy.maxDelay, e.policy.limit = a.Restart, time.Duration(a.Delay), time.Duration(a.MaxDelay), a.Limit
 		if again {
 			s.stop(e, 0, true)

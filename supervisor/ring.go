@@ -19,9 +19,13 @@ type Line struct {
 	Text   string    `json:"text"`
 }
 
-// Ring holds the last lines of an app in RAM: it never touches flash. Writers never wait for readers.
+// Ring holds the last lines of an app in RAM: it never touches flash. Writers never wait for readers. With a journal a
+// line is in there before anybody is shown it, so that a number means the same line to the next run.
 type Ring struct {
 	limit int
+
+	wmu  sync.Mutex // one writer; taken before mu, and held over the write to the journal, which is RAM
+	keep *journal   // nil: none
 
 	mu    sync.Mutex // guards the fields below
 	lines []Line
@@ -36,16 +40,70 @@ const lineCost = 64
 // NewRing returns a Ring of about limit bytes.
 func NewRing(limit int) *Ring { return &Ring{limit: limit, next: 1} }
 
+// restore fills a new ring with what the journal of an earlier run holds, and keeps it up from now on.
+func (r *Ring) restore(j *journal) (from offsets) {
+	recs := j.load()
+	r.wmu.Lock()
+	defer r.wmu.Unlock()
+	r.keep = j
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rec := range recs {
+		from.mark(rec)
+		if rec.line.Seq > 0 {
+			r.appendLocked(rec.line)
+			r.next = rec.line.Seq + 1
+		}
+	}
+	return from
+}
+
 // Add appends a line and drops the oldest above the limit.
 func (r *Ring) Add(now time.Time, stream, text string) {
-	if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
+	text = strings.ReplaceAll(text, "\n", " ")
+	r.add([]record{{kind: kindNote, line: Line{Time: now, Stream: stream, Text: text}}})
+}
+
+// add numbers the lines of recs and appends them. It owns recs.
+func (r *Ring) add(recs []record) {
+	if len(recs) == 0 {
+		return
+	}
+	r.wmu.Lock()
+	defer r.wmu.Unlock()
+	r.mu.Lock()
+	seq := r.next
+	r.mu.Unlock()
+	for i := range recs {
+		if recs[i].kind == kindMark {
+			continue
+		}
+		if l := &recs[i].line; !utf8.ValidString(l.Text) {
+			l.Text = strings.ToValidUTF8(l.Text, "\uFFFD")
+		}
+		recs[i].line.Seq = seq
+		seq++
+	}
+	if r.keep != nil {
+		r.keep.write(recs)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.lines = append(r.lines, Line{Seq: r.next, Time: now, Stream: stream, Text: text})
-	r.next++
-	r.bytes += lineCost + len(text)
+	for _, rec := range recs {
+		if rec.kind != kindMark {
+			r.appendLocked(rec.line)
+		}
+	}
+	r.next = seq
+	if r.wake != nil {
+		close(r.wake)
+		r.wake = nil
+	}
+}
+
+func (r *Ring) appendLocked(l Line) {
+	r.lines = append(r.lines, l)
+	r.bytes += lineCost + len(l.Text)
 	drop := 0
 	for r.bytes > r.limit && drop < len(r.lines)-1 {
 		r.bytes -= lineCost + len(r.lines[drop].Text)
@@ -53,9 +111,15 @@ func (r *Ring) Add(now time.Time, stream, text string) {
 		drop++
 	}
 	r.lines = r.lines[drop:]
-	if r.wake != nil {
-		close(r.wake)
-		r.wake = nil
+}
+
+// close ends the journal; with forget its files go too.
+func (r *Ring) close(forget bool) {
+	r.wmu.Lock()
+	defer r.wmu.Unlock()
+	if r.keep != nil {
+		r.keep.close(forget)
+		r.keep = nil
 	}
 }
 
@@ -93,47 +157,4 @@ func (r *Ring) After(ctx context.Context, cursor uint64) ([]Line, uint64, error)
 			return nil, cursor, ctx.Err()
 		}
 	}
-}
-
-// splitter cuts a stream into lines for a Ring.
-type splitter struct {
-	ring   *Ring
-	stream string
-	now    func() time.Time
-	rest   []byte
-}
-
-func (s *splitter) write(b []byte) {
-	for len(b) > 0 {
-		i := 0
-		for i < len(b) && b[i] != '\n' {
-			i++
-		}
-		room := maxLogLine - len(s.rest)
-		switch {
-		case i >= room:
-			s.rest = append(s.rest, b[:room]...)
-			b = b[room:]
-			s.flush()
-		case i < len(b):
-			s.rest = append(s.rest, b[:i]...)
-			b = b[i+1:]
-			s.emit()
-		default:
-			s.rest = append(s.rest, b...)
-			return
-		}
-	}
-}
-
-// flush ends a line that has no newline.
-func (s *splitter) flush() {
-	if len(s.rest) > 0 {
-		s.emit()
-	}
-}
-
-func (s *splitter) emit() {
-	s.ring.Add(s.now(), s.stream, strings.TrimSuffix(string(s.rest), "\r"))
-	s.rest = s.rest[:0]
 }

@@ -74,9 +74,13 @@ func FuzzSplitter(f *testing.F) {
 		r := NewRing(1 << 30)
 		s := splitter{ring: r, stream: "stdout", now: time.Now}
 		for i := 0; i < len(b); i += step {
-			s.write(b[i:min(len(b), i+step)])
+			n := min(len(b), i+step) - i
+			s.write(b[i:i+n], n)
 		}
 		s.flush()
+		if s.off != int64(len(b)) {
+			t.Errorf("place %d after %d bytes", s.off, len(b))
+		}
 		lines, _ := r.Last(-1)
 		var n int
 		for _, l := range lines {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,18 +29,24 @@ type saved struct {
 	Apps   []savedApp `json:"apps"`
 }
 
-// savedApp is an app that runs or waits to: enough to take hold of it after viscript was killed. Without a process it
-// waited, or ran inside viscript.
+// savedApp is a row of the table: enough to take hold of an app after viscript was killed, and to know the end of one
+// that has ended. One that is active without a process waited, or ran inside viscript.
 type savedApp struct {
-	ID       uint64    `json:"id"`
-	App      string    `json:"app"`
-	Args     []string  `json:"args"`
-	Process  proc.ID   `json:"process"`
-	Mark     string    `json:"mark"`
-	Token    string    `json:"token_sha256"`
-	Started  time.Time `json:"started"`
-	Restarts int       `json:"restarts"`
-	Ready    bool      `json:"ready,omitempty"`
+	ID       uint64     `json:"id"`
+	App      string     `json:"app"`
+	Args     []string   `json:"args"`
+	State    State      `json:"state"`
+	Process  proc.ID    `json:"process,omitzero"`
+	Mark     string     `json:"mark"`
+	Token    string     `json:"token_sha256"`
+	Started  time.Time  `json:"started"`
+	Restarts int        `json:"restarts"`
+	Row      int        `json:"row,omitempty"` // of the policy
+	Ready    bool       `json:"ready,omitempty"`
+	Asked    bool       `json:"asked,omitempty"` // to stop
+	Again    bool       `json:"again,omitempty"` // and to start again
+	Exit     *proc.Exit `json:"exit,omitempty"`
+	Reason   string     `json:"reason,omitempty"`
 }
 
 func (s *Supervisor) idFile() string  { return filepath.Join(s.c.StateDir, "viscript.json") }
@@ -56,12 +63,10 @@ func (s *Supervisor) save() {
 	}
 	st := saved{LastID: s.nextID, Boot: proc.BootID()}
 	for _, e := range s.entries() {
-		if !e.active() {
-			continue
-		}
 		a := savedApp{
-			ID: e.id, App: e.app.Name, Args: e.args, Mark: e.mark, Token: e.token,
-			Started: e.started.UTC(), Restarts: e.restarts, Ready: e.state == Ready,
+			ID: e.id, App: e.app.Name, Args: e.args, State: e.state, Mark: e.mark, Token: e.token,
+			Started: e.started.UTC(), Restarts: e.restarts, Row: e.policy.row, Ready: e.ready,
+			Asked: e.asked, Again: e.again, Exit: e.exit, Reason: e.reason,
 		}
 		if e.run != nil && !e.app.Inproc {
 			a.Process = e.run.ID()
@@ -81,6 +86,10 @@ func (s *Supervisor) saveEnd() {
 		s.log.Error("state not saved", "err", err)
 	}
 	os.Remove(s.runFile())
+	for _, e := range s.table {
+		e.out.ring.close(true)
+	}
+	s.bus.close(true)
 }
 
 func writeAtomic(path string, v any, sync bool) error {
@@ -139,33 +148,54 @@ func (s *Supervisor) restore() {
 	}
 	for _, a := range st.Apps {
 		s.nextID = max(s.nextID, a.ID)
-		e := s.restored(a)
-		if a.Process.PID > 0 {
-			s.adopt(e, a)
-		} else {
-			s.resume(e)
+		e, from := s.restored(a)
+		s.table[e.id] = e
+		switch {
+		case a.State == Exited, a.State == Failed:
+			close(e.rest)
+		case a.Process.PID > 0:
+			s.adopt(e, a, from)
+		default:
+			s.resume(e, a)
 		}
 	}
+	s.forget()
 	s.cleanPipes()
 }
 
 // restored makes the entry of an app of the last run.
-func (s *Supervisor) restored(a savedApp) *entry {
+func (s *Supervisor) restored(a savedApp) (*entry, offsets) {
 	app := s.file.Apps[a.App]
 	if app == nil { // not configured any more: it can still be watched and stopped
 		app = &config.App{Name: a.App, Daemon: true, Restart: config.Never}
 		app.StopTimeout, app.LogBytes = config.Duration(config.DefaultStop), config.DefaultLogBytes
 	}
-	return &entry{
-		id: a.ID, app: app, args: a.Args, policy: newPolicy(app), ring: NewRing(app.LogBytes), tap: newTap(nil),
-		mark: a.Mark, token: a.Token, started: a.Started, restarts: a.Restarts,
+	e := &entry{
+		id: a.ID, app: app, args: a.Args, policy: newPolicy(app), state: a.State,
+		out:  outlet{ring: NewRing(app.LogBytes), gate: newGate(s.c.now, rulesOf(app)), tap: newTap(nil)},
+		mark: a.Mark, token: a.Token, started: a.Started, restarts: a.Restarts, exit: a.Exit, reason: a.Reason,
 		stop: make(chan time.Duration, 1), rest: make(chan struct{}),
 	}
+	e.policy.row = a.Row
+	return e, s.keepLines(e)
 }
 
-// resume lets the policy decide about an app that ended with the last run.
-func (s *Supervisor) resume(e *entry) {
-	s.table[e.id] = e
+// keepLines has the lines of an entry outlive viscript, where the run directory is RAM, and returns how far an earlier
+// run has read its output.
+func (s *Supervisor) keepLines(e *entry) offsets {
+	if !s.ram {
+		return offsets{}
+	}
+	return e.out.ring.restore(openJournal(s.pipePath(e.id, "")+journalSuffix, e.app.LogBytes))
+}
+
+// resume lets the policy decide about an app that ended with the last run, and has one that waited wait on.
+func (s *Supervisor) resume(e *entry, a savedApp) {
+	if a.State == Backoff {
+		close(e.rest)
+		s.again(e, e.policy.wait())
+		return
+	}
 	// Killed in the middle of a start: the process may be there though its number was not written yet.
 	if c, _ := s.host.Adopt(proc.ID{}, e.mark); c != nil && e.mark != "" {
 		c.Kill()
@@ -177,37 +207,39 @@ func (s *Supervisor) resume(e *entry) {
 
 // adopt takes hold of one app of the last run. If its first process has ended meanwhile, what is left of the tree is
 // ended too, and the policy decides.
-func (s *Supervisor) adopt(e *entry, a savedApp) {
-	e.adopted = true
+func (s *Supervisor) adopt(e *entry, a savedApp, from offsets) {
 	child, err := s.host.Adopt(a.Process, a.Mark)
 	if child == nil {
 		s.log.Error("app of the last run not adopted", "id", a.ID, "app", a.App, "err", err)
+		close(e.rest)
+		s.setState(e, Failed, "not adopted: "+err.Error())
 		return
 	}
+	e.adopted = !child.Ours()
 	p := &process{s: s, id: a.ID, child: child}
-	stdout, _ := proc.Reopen(s.pipePath(a.ID, "stdout"))
-	stderr, _ := proc.Reopen(s.pipePath(a.ID, "stderr"))
-	p.pump(e.ring, e.tap, stdout, stderr)
-	s.table[e.id] = e
+	stdout, _ := proc.Reopen(s.pipePath(a.ID, streamOut))
+	stderr, _ := proc.Reopen(s.pipePath(a.ID, streamErr))
+	p.pump(e.out, stdout, stderr, from)
 	s.log.Info("app adopted", "id", a.ID, "app", a.App, "pid", a.Process.PID, "lives", err == nil)
 	s.watch(e, p)
-	if a.Ready && err == nil {
-		s.setState(e, Ready, "")
+	switch {
+	case a.Asked: // it was being stopped
+		s.stop(e, 0, a.Again)
+	case a.Ready && err == nil:
+		s.becomeReady(e)
 	}
 }
 
-// cleanPipes removes the log pipes of apps that are gone.
+// cleanPipes removes what is left of the output of apps that are gone.
 func (s *Supervisor) cleanPipes() {
 	dir := filepath.Join(s.c.RunDir, "log")
 	list, _ := os.ReadDir(dir)
-	keep := map[string]bool{}
-	for id := range s.table {
-		keep[filepath.Base(s.pipePath(id, "stdout"))] = true
-		keep[filepath.Base(s.pipePath(id, "stderr"))] = true
-	}
 	for _, d := range list {
-		if !keep[d.Name()] && (strings.HasSuffix(d.Name(), ".stdout") || strings.HasSuffix(d.Name(), ".stderr")) {
-			os.Remove(filepath.Join(dir, d.Name()))
+		id, rest, _ := strings.Cut(d.Name(), ".")
+		n, err := strconv.ParseUint(id, 10, 64)
+		if e := s.table[n]; err != nil || e != nil && (e.run != nil || strings.HasPrefix(rest, strings.TrimPrefix(journalSuffix, "."))) {
+			continue
 		}
+		os.Remove(filepath.Join(dir, d.Name()))
 	}
 }

@@ -96,6 +96,7 @@ type Supervisor struct {
 	nextID   uint64
 	reserved uint64 // ids up to here are written off in the state directory
 	closing  bool
+	ram      bool  // the run directory is RAM: lines of logs may be kept there
 	saveErr  error // of the last save
 
 	sock, signalSock, signalTCP net.Listener // open from listen on
@@ -114,11 +115,11 @@ type entry struct {
 	policy   policy
 	exit     *proc.Exit
 	reason   string
-	ring     *Ring
-	tap      *tap
+	out      outlet
 	mark     string
 	token    string // hash of the SIGNAL_TOKEN
 	adopted  bool
+	ready    bool // it said, or was seen, to serve
 	asked    bool // told to stop
 	again    bool // and then to start again
 	timer    *time.Timer
@@ -203,6 +204,9 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.ctx = inner
+	if s.ram = proc.InRAM(s.c.RunDir); s.ram {
+		s.bus.restore(openJournal(filepath.Join(s.c.RunDir, "log", "events")+journalSuffix, s.bus.limit))
+	}
 	s.restore()
 	s.serve(inner)
 	s.autostart()
@@ -272,9 +276,7 @@ func (s *Supervisor) signalled(ev hub.Event) {
 		}
 		switch ev.Kind {
 		case hub.Ready:
-			if e.state == Running || e.state == Starting {
-				s.setState(e, Ready, "")
-			}
+			s.becomeReady(e)
 		case hub.Status:
 			e.note = ev.Text
 		case hub.Stopping:

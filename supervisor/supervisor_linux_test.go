@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -60,6 +61,16 @@ func TestMain(m *testing.M) {
 		auto.OnShutdown(func(time.Duration) {})
 		fmt.Println("serving")
 		select {}
+	case "count": // numbered lines, written in pieces that are no lines
+		b := []byte{}
+		for i := 1; ; i++ {
+			b = fmt.Appendln(b, i)
+			if len(b) > 1000 {
+				os.Stdout.Write(b[:777])
+				b = append(b[:0], b[777:]...)
+				time.Sleep(time.Millisecond)
+			}
+		}
 	case "viscript": // a daemon to be killed
 		s, err := New(Config{
 			File: os.Getenv("TEST_CONFIG"), FileNamed: true, StateDir: os.Getenv("TEST_STATE"), RunDir: os.Getenv("TEST_RUN"),
@@ -82,7 +93,11 @@ type world struct {
 
 func newWorld(t *testing.T, yaml string) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "visc") // short: sockets
+	ram := ""
+	if proc.InRAM("/dev/shm") { // as run directories are
+		ram = "/dev/shm"
+	}
+	dir, err := os.MkdirTemp(ram, "visc") // short: sockets
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,7 +171,7 @@ func (s *Supervisor) text(t *testing.T, ref string) string {
 		if err != nil {
 			return err
 		}
-		lines, _ := e.ring.Last(-1)
+		lines, _ := e.out.ring.Last(-1)
 		for _, l := range lines {
 			if l.Stream != "viscript" {
 				out = append(out, l.Text)
@@ -691,6 +706,99 @@ func TestReload(t *testing.T) {
 	})
 }
 
+// daemon starts a viscript that can be killed.
+func (w *world) daemon() *exec.Cmd {
+	w.t.Helper()
+	c := exec.Command(w.config.Self)
+	c.Env = append(os.Environ(), "SUPERVISOR_TEST_APP=viscript", "TEST_CONFIG="+w.config.File, "TEST_STATE="+w.config.StateDir, "TEST_RUN="+w.config.RunDir)
+	if testing.Verbose() {
+		c.Stderr = os.Stderr
+	}
+	if err := c.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	return c
+}
+
+// savedNow reads what a viscript has written of itself.
+func (w *world) savedNow() (st saved, err error) {
+	b, err := os.ReadFile(filepath.Join(w.config.RunDir, "viscript.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &st)
+	}
+	return st, err
+}
+
+// TestKilledAtAnyMoment: viscript is killed again and again while an app writes; it keeps its pid and its id, and every
+// line is there once.
+func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `apps:
+  count: {path: SELF, daemon: true, env: {SUPERVISOR_TEST_APP: count}, autostart: true, log_bytes: 60000000, log: {rate: 0}}
+`)
+	if !proc.InRAM(w.dir) {
+		t.Skip("no folder in RAM")
+	}
+	kills := 30
+	if testing.Short() {
+		kills = 8
+	}
+	var pid proc.ID
+	for i := range kills {
+		c := w.daemon()
+		eventually(t, func() error {
+			_, err := os.Stat(ControlSocket(w.config.RunDir))
+			return err
+		})
+		time.Sleep(time.Duration(rand.N(60)) * time.Millisecond)
+		if i == 0 {
+			eventually(t, func() error {
+				st, err := w.savedNow()
+				if err == nil && (len(st.Apps) != 1 || st.Apps[0].Process.PID == 0) {
+					err = fmt.Errorf("%+v", st)
+				}
+				if err == nil {
+					pid = st.Apps[0].Process
+				}
+				return err
+			})
+		}
+		c.Process.Kill()
+		c.Wait()
+		if st, err := w.savedNow(); err != nil || len(st.Apps) != 1 || st.Apps[0].Process != pid || st.Apps[0].ID != 1 {
+			t.Fatalf("after kill %d: %+v, %v; the pid was %+v", i, st, err, pid)
+		}
+	}
+	s, _ := w.run()
+	if it := stateOf(t, s, 1); it.PID == nil || *it.PID != pid.PID {
+		t.Errorf("%+v", it)
+	}
+	if it, err := s.Stop(t.Context(), "1", 0); err != nil {
+		t.Errorf("%+v, %v", it, err)
+	}
+	n := 0
+	var lines []Line
+	s.do(t.Context(), func() error {
+		lines, _ = s.table[1].out.ring.Last(-1)
+		return nil
+	})
+	for _, l := range lines {
+		if l.Stream != streamOut {
+			continue
+		}
+		if n++; l.Text != strconv.Itoa(n) {
+			if n > 1 && l == lines[len(lines)-1] || l.Seq+3 > lines[len(lines)-1].Seq {
+				break // cut off by the end of the app
+			}
+			t.Fatalf("line %d is %q: lost or twice", n, l.Text)
+		}
+	}
+	t.Logf("%d lines, %d kills", n, kills)
+	if n < 1000 {
+		t.Errorf("only %d lines", n)
+	}
+}
+
 // TestKilledViscript: apps live on when viscript is killed, and the next one has them with all they said meanwhile.
 func TestKilledViscript(t *testing.T) {
 	t.Parallel()
@@ -699,19 +807,7 @@ func TestKilledViscript(t *testing.T) {
   good: {path: SELF, env: {SUPERVISOR_TEST_APP: signal}, autostart: true}
   short: {path: /bin/sh, default_args: [-c, 'sleep 0.6; setsid sleep 1000 & sleep 0.2'], autostart: true, restart: never}
 `)
-	daemon := func() *exec.Cmd {
-		c := exec.Command(w.config.Self)
-		c.Env = append(os.Environ(), "SUPERVISOR_TEST_APP=viscript", "TEST_CONFIG="+w.config.File, "TEST_STATE="+w.config.StateDir, "TEST_RUN="+w.config.RunDir)
-		c.Stderr = os.Stderr
-		if testing.Verbose() {
-			c.Stderr = nil
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
-	c := daemon()
+	c := w.daemon()
 	var before saved
 	eventually(t, func() error {
 		b, err := os.ReadFile(filepath.Join(w.config.RunDir, "viscript.json"))
@@ -913,7 +1009,7 @@ func TestManyClients(t *testing.T) {
 	wg.Wait()
 	if lines, _ := func() ([]Line, error) {
 		var r *Ring
-		err := s.do(t.Context(), func() error { r = s.table[2].ring; return nil })
+		err := s.do(t.Context(), func() error { r = s.table[2].out.ring; return nil })
 		l, _ := r.Last(-1)
 		return l, err
 	}(); len(lines) == 0 || len(lines) > 2000 {

@@ -195,7 +195,7 @@ func (s *Supervisor) end(ctx context.Context, ref string, grace time.Duration, a
 					return signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
 				}
 				e.restarts++
-				e.tap = newTap(nil)
+				e.out.tap = newTap(nil)
 				return s.launch(e)
 			}
 			return signal.Errorf(signal.ErrNotRunning, "%s#%d is not running (%s)", e.app.Name, e.id, e.state)

@@ -1,9 +1,6 @@
 package supervisor
 
-import (
-	"sync"
-	"time"
-)
+import "sync"
 
 // Chunk is a piece of an app's raw output.
 type Chunk struct {
@@ -86,30 +83,4 @@ func (t *tap) end() {
 		t.ended = true
 		close(t.over)
 	}
-}
-
-// sink takes the output of one stream of an app, as lines into the ring and raw to the tap. It has one writer at a time.
-type sink struct {
-	mu    sync.Mutex // guards lines
-	lines splitter
-	tap   *tap
-}
-
-func newSink(r *Ring, t *tap, stream string, now func() time.Time) *sink {
-	return &sink{lines: splitter{ring: r, stream: stream, now: now}, tap: t}
-}
-
-// Write never fails.
-func (s *sink) Write(b []byte) (int, error) {
-	s.mu.Lock()
-	s.lines.write(b)
-	s.mu.Unlock()
-	s.tap.write(s.lines.stream, b)
-	return len(b), nil
-}
-
-func (s *sink) flush() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lines.flush()
 }

@@ -51,11 +51,19 @@ type App struct {
 	MaxDelay    Duration          `yaml:"restart_max_delay"`
 	Limit       int               `yaml:"restart_limit"` // give up after so many restarts in a row; 0: never
 	LogBytes    int               `yaml:"log_bytes"`     // of RAM
-	Legacy      bool              `yaml:"legacy"`        // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
+	Log         Log               `yaml:"log"`
+	Legacy      bool              `yaml:"legacy"` // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
+}
+
+// Log is the log of an app, beside log_bytes.
+type Log struct {
+	Rate  *float64 `yaml:"rate"`  // lines a second, default DefaultLogRate; 0: no limit. Those above are counted
+	Level string   `yaml:"level"` // debug, info, warn or error: lines of less weight are not kept
 }
 
 // The defaults of an App.
 const (
+	DefaultLogRate  = 5000
 	DefaultStop     = 10 * time.Second
 	DefaultDelay    = time.Second
 	DefaultMaxDelay = time.Minute
@@ -175,6 +183,10 @@ func (a *App) complete() error {
 		return errors.New("path is missing")
 	case a.Limit < 0 || a.LogBytes < 0 || a.StopTimeout < 0 || a.Delay < 0 || a.MaxDelay < 0:
 		return errors.New("a limit is negative")
+	case a.Log.Rate != nil && (*a.Log.Rate < 0 || *a.Log.Rate > 1e9):
+		return errors.New("log.rate is no number of lines a second")
+	case !slices.Contains([]string{"", "debug", "info", "warn", "error"}, a.Log.Level):
+		return fmt.Errorf("log.level: %q, expected debug, info, warn or error", a.Log.Level)
 	case a.LogBytes > 64<<20:
 		return errors.New("log_bytes is above 64 MiB; it is RAM")
 	case a.Inproc && len(a.Env) > 0:
@@ -208,6 +220,10 @@ func (a *App) complete() error {
 	a.MaxDelay = max(a.MaxDelay, a.Delay)
 	if a.LogBytes == 0 {
 		a.LogBytes = DefaultLogBytes
+	}
+	if a.Log.Rate == nil {
+		rate := float64(DefaultLogRate)
+		a.Log.Rate = &rate
 	}
 	return nil
 }

@@ -97,7 +97,21 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 		c.pidfd = os.NewFile(uintptr(fd), "pidfd")
 	}
 	// Looked at with the descriptor open: now the number can't change hands between.
-	if st, ok := readStat(id.PID); !ok || st.start != id.Start || st.state == 'Z' {
+	st, ok := readStat(id.PID)
+	if ok && st.start == id.Start && st.ppid == h.self {
+		// We are that run, in a new program: still the parent, who is told the exit status.
+		if c.p, err = os.FindProcess(id.PID); err == nil {
+			if c.pidfd != nil {
+				c.pidfd.Close()
+				c.pidfd = nil
+			}
+			h.mu.Lock()
+			h.direct[id.PID] = true
+			h.mu.Unlock()
+			return c, nil
+		}
+	}
+	if !ok || st.start != id.Start || st.state == 'Z' {
 		if c.pidfd != nil {
 			c.pidfd.Close()
 			c.pidfd = nil
@@ -107,6 +121,9 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 	}
 	return c, nil
 }
+
+// Ours reports whether the process is a child of this one, so that its exit status will be known.
+func (c *Child) Ours() bool { return c.p != nil }
 
 // ID of the first process of the tree.
 func (c *Child) ID() ID { return c.id }

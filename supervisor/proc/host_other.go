@@ -58,6 +58,9 @@ func (h *Host) Adopt(ID, string) (*Child, error) {
 	return nil, fmt.Errorf("adopt: %w", errors.ErrUnsupported)
 }
 
+// Ours is true: nothing is adopted here.
+func (c *Child) Ours() bool { return true }
+
 // ID of the process; its start time is unknown here.
 func (c *Child) ID() ID { return ID{PID: c.p.Pid} }
 

@@ -38,11 +38,11 @@ type Spec struct {
 
 // Exit is how a process ended.
 type Exit struct {
-	Code   *int   // nil: ended by a signal, or unknown
-	Signal string // "KILL", …
-	Core   bool
+	Code   *int   `json:"code,omitempty"`   // nil: ended by a signal, or unknown
+	Signal string `json:"signal,omitempty"` // "KILL", …
+	Core   bool   `json:"core,omitempty"`
 	// Unknown: not our child (adopted), so nobody told.
-	Unknown bool
+	Unknown bool `json:"unknown,omitempty"`
 }
 
 // OK reports a clean end.
