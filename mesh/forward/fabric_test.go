@@ -181,7 +181,7 @@ func (f *fabric) box(name string, workers int) *box {
 	}
 	b := &box{f: f, name: name, key: k.Public(), links: map[*box]*Link{}}
 	b.at.Addr = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(len(f.boxes) + 1)}), 4000)
-	b.plane = New(Config{Network: key.Open(), Self: b.key, Generation: uint32(77 * (len(f.boxes) + 1))}, &b.calls)
+	b.plane = New(Config{Network: key.Open(), Self: b.key, Generation: uint32(77 * (len(f.boxes) + 1)), Loops: workers}, &b.calls)
 	for i := range workers {
 		w := b.plane.NewWorker(&port{b: b, index: i})
 		w.SetTUN(&b.tun)

@@ -51,7 +51,11 @@ type Config struct {
 	Slots   int // labels at once; 0: 4096
 	// Generation is where label generations start for slots that were not restored; 0: random. Tests set it.
 	Generation uint32
+	Loops      int // event loops, which share the lanes of each path; at most MaxLoops; 0: 1
 }
+
+// MaxLoops is the most event loops of a node: each needs a lane of a path, and one lane is for streams.
+const MaxLoops = maxLanes - 1
 
 // DefaultSlots bounds the label table where Config says nothing: enough for 500 relayed paths of 4 lanes both ways.
 const DefaultSlots = 4096
@@ -62,6 +66,8 @@ type Plane struct {
 	prefix  netip.Prefix // of the mesh
 	address netip.Addr   // ours in it
 	up      Upcalls
+	self    key.Public
+	loops   int
 	chunks  []atomic.Pointer[chunk]
 	routes  atomic.Pointer[routes]
 	own     atomic.Pointer[Own]
@@ -97,6 +103,8 @@ func New(c Config, up Upcalls) *Plane {
 		prefix:  c.Network.Prefix(),
 		address: c.Network.Address(c.Self),
 		up:      up,
+		self:    c.Self,
+		loops:   min(max(c.Loops, 1), MaxLoops),
 		chunks:  make([]atomic.Pointer[chunk], (c.Slots+chunkSize-1)/chunkSize),
 	}
 	p.slots = newSlots(c.Slots, c.Generation)

@@ -62,8 +62,9 @@ func TestRelayedHops(t *testing.T) {
 				}
 			}
 			st := l.pb.Stats()
-			if st.In[0].Received != 40 || st.In[0].Highest != 39 || l.pa.Stats().Next[0] != 40 {
-				t.Errorf("lane 0: got %+v, sent %d", st.In[0], l.pa.Stats().Next[0])
+			lane := l.pa.lane(0)
+			if st.In[lane].Received != 40 || st.In[lane].Highest != 39 || l.pa.Stats().Next[lane] != 40 {
+				t.Errorf("lane %d: got %+v, sent %d", lane, st.In[lane], l.pa.Stats().Next[lane])
 			}
 			// And back.
 			f.seen = nil

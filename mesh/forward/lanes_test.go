@@ -209,13 +209,41 @@ func TestSendErrors(t *testing.T) {
 	}
 }
 
-// TestLaneOfWorker checks that the stream lane stays apart.
-func TestLaneOfWorker(t *testing.T) {
+// TestLaneOf holds the rule by which flows stay on their loops: a loop's lane leaves by its own socket, never on the stream
+// lane, and whatever way a flow takes between two boxes, it settles on one loop at each end.
+func TestLaneOf(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ lanes, worker, want int }{{1, 0, 0}, {1, 5, 0}, {2, 0, 0}, {2, 7, 0}, {4, 0, 0}, {4, 2, 2}, {4, 3, 0}} {
-		p := &Path{out: make([]outLane, tt.lanes)}
-		if got := p.lane(tt.worker); got != tt.want {
-			t.Errorf("%d lanes, worker %d: lane %d, want %d", tt.lanes, tt.worker, got, tt.want)
+	for _, tt := range []struct {
+		loop, loops, lanes int
+		spread             uint8
+		want               int
+	}{
+		{0, 1, 1, 9, 0}, {5, 1, 1, 0, 0}, {0, 1, 4, 0, 0}, {0, 1, 4, 7, 3}, {1, 2, 4, 0, 1}, {1, 2, 4, 3, 3}, {2, 4, 4, 7, 2},
+		{0, 3, 4, 1, 3}, {1, 3, 4, 1, 1}, {6, 7, 7, 3, 6}, {6, 7, 4, 3, 2},
+	} {
+		if got := laneOf(tt.loop, tt.loops, tt.lanes, tt.spread); got != tt.want {
+			t.Errorf("loop %d of %d, %d lanes, spread %d: lane %d, want %d", tt.loop, tt.loops, tt.lanes, tt.spread, got, tt.want)
+		}
+	}
+	const lanes = 4
+	for here := 1; here <= lanes; here++ {
+		for there := 1; there <= lanes; there++ {
+			for spread := range uint8(12) {
+				for start := range here {
+					loop, was := start, -1
+					for range 8 { // there and back: the kernel sends a flow by the queue that its answers came from
+						lane := laneOf(loop, here, lanes, spread)
+						if lane%here != loop {
+							t.Fatalf("loop %d of %d has lane %d, of another socket", loop, here, lane)
+						}
+						back := laneOf(lane%there, there, lanes, spread)
+						was, loop = loop, back%here
+					}
+					if loop != was {
+						t.Errorf("%d and %d loops, spread %d: a flow on loop %d never settles", here, there, spread, start)
+					}
+				}
+			}
 		}
 	}
 }

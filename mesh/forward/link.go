@@ -16,7 +16,7 @@ const previousHop = 10 * time.Second
 type Link struct {
 	Peer key.Public
 
-	endpoint     atomic.Pointer[Endpoint]
+	endpoints    atomic.Pointer[[maxLanes]Endpoint] // by lane
 	keys         atomic.Pointer[hopKeys]
 	mtuIn        atomic.Int32
 	mtuOut       atomic.Int32
@@ -49,16 +49,27 @@ func (p *Plane) NewLink(peer key.Public) *Link {
 	return l
 }
 
-// SetEndpoint says where the link's datagrams go. Only control calls it, after a challenge: no data frame moves a link.
-func (l *Link) SetEndpoint(e Endpoint) { l.endpoint.Store(&e) }
+// SetEndpoint says where the link's datagrams go, whatever their lane. Only control calls it, after a challenge: no data
+// frame moves a link.
+func (l *Link) SetEndpoint(e Endpoint) { l.SetEndpoints(e) }
+
+// SetEndpoints says where the datagrams of each lane go: those of lane i to the i-th endpoint, and round again. The
+// first one is the link's own.
+func (l *Link) SetEndpoints(lanes ...Endpoint) {
+	var all [maxLanes]Endpoint
+	for i := range all {
+		all[i] = lanes[i%len(lanes)]
+	}
+	l.endpoints.Store(&all)
+}
 
 // Endpoint returns the address in use and whether there is one.
 func (l *Link) Endpoint() (Endpoint, bool) {
-	e := l.endpoint.Load()
+	e := l.endpoints.Load()
 	if e == nil {
 		return Endpoint{}, false
 	}
-	return *e, true
+	return e[0], true
 }
 
 // SetKeys replaces the hop keys: in for received frames, previous (may be nil) tried after it for the ten seconds that
@@ -118,11 +129,11 @@ type way struct {
 	mtu int
 }
 
-// way returns how to send on the link, false when it is down.
-func (l *Link) way() (w way, ok bool) {
-	e, k := l.endpoint.Load(), l.keys.Load()
+// way returns how to send the frames of a lane on the link, false when it is down.
+func (l *Link) way(lane int) (w way, ok bool) {
+	e, k := l.endpoints.Load(), l.keys.Load()
 	if e == nil || k == nil || k.out == nil || !l.up.Load() {
 		return way{}, false
 	}
-	return way{to: *e, key: k.out, mtu: int(l.mtuOut.Load())}, true
+	return way{to: e[lane&(maxLanes-1)], key: k.out, mtu: int(l.mtuOut.Load())}, true
 }

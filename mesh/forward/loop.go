@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -70,6 +71,7 @@ type Poller interface {
 type LoopConfig struct {
 	Plane   *Plane
 	Poller  Poller   // closed by Run
+	Number  int      // which of the plane's loops this is, from 0
 	Sockets []Socket // Endpoint.Socket is the index here
 	Own     []int    // which of them this loop receives from; nil: all
 	Output  Output   // nil: Sockets
@@ -89,6 +91,7 @@ type Loop struct {
 	tuns   []tunQueue
 	nextID int
 	paused bool // TUNs are not read until a socket takes more
+	count  loopCounters
 
 	mu     sync.Mutex // guards the fields below; never held while calling out
 	state  loopState
@@ -105,8 +108,30 @@ const (
 )
 
 type tunQueue struct {
-	id  int
-	tun TUN
+	id    int
+	tun   TUN
+	write bool // it is another loop's to read
+}
+
+// loopCounters are added to once a descriptor and round.
+type loopCounters struct {
+	socketTrains, socketBytes atomic.Uint64
+	tunReads, tunBytes        atomic.Uint64
+}
+
+// LoopStats is what a loop took in so far.
+type LoopStats struct {
+	SocketTrains, SocketBytes uint64 // datagrams that came one by one are trains of one
+	TUNReads, TUNBytes        uint64
+}
+
+// Stats returns the counts so far. Any goroutine may call it.
+func (l *Loop) Stats() LoopStats {
+	c := &l.count
+	return LoopStats{
+		SocketTrains: c.socketTrains.Load(), SocketBytes: c.socketBytes.Load(),
+		TUNReads: c.tunReads.Load(), TUNBytes: c.tunBytes.Load(),
+	}
 }
 
 // NewLoop makes a loop with its worker and buffers; nothing runs before Run.
@@ -136,7 +161,7 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 		packet, build = maxPacket+2048, 16<<10
 	}
 	l := &Loop{c: c, nextID: tunIDs, train: make([]byte, trainBuffer), packet: make([]byte, packet)}
-	l.worker = c.Plane.newWorker(c.Output, build)
+	l.worker = c.Plane.newWorker(c.Output, build, c.Number)
 	for _, i := range c.Own {
 		if err := c.Poller.Add(i, c.Sockets[i]); err != nil {
 			return nil, fmt.Errorf("watch socket %d: %w", i, err)
@@ -192,7 +217,9 @@ func (l *Loop) end() {
 	l.mu.Unlock()
 	l.runPosted()
 	for _, q := range l.tuns {
-		_ = l.c.Poller.Remove(q.tun)
+		if !q.write {
+			_ = l.c.Poller.Remove(q.tun)
+		}
 	}
 	if err := l.c.Poller.Close(); err != nil {
 		l.c.Log.Warn("poller does not close", "err", err)
@@ -220,7 +247,8 @@ func (l *Loop) event(now time.Duration, i int) {
 
 // receiveSocket takes a few trains of a socket, or some more single datagrams.
 func (l *Loop) receiveSocket(now time.Duration, id int) {
-	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
+	reads, taken := 0, 0
+	for ; reads < roundReads && taken < roundBytes; reads++ {
 		a, err := l.c.Sockets[id].Receive(l.train)
 		if err != nil {
 			if !errors.Is(err, syscall.EAGAIN) {
@@ -234,6 +262,8 @@ func (l *Loop) receiveSocket(now time.Duration, id int) {
 		taken += a.N
 	}
 	l.worker.Flush()
+	l.count.socketTrains.Add(uint64(reads))
+	l.count.socketBytes.Add(uint64(taken))
 	l.pauseIfFull()
 }
 
@@ -247,7 +277,8 @@ func (l *Loop) socketFailed(id int, err error) {
 
 // receiveTUN takes a few super-packets of a TUN queue, or some more single packets, which become trains together.
 func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
-	for reads, taken := 0, 0; reads < roundReads && taken < roundBytes; reads++ {
+	reads, taken := 0, 0
+	for ; reads < roundReads && taken < roundBytes; reads++ {
 		packets, err := q.tun.Receive()
 		if err != nil {
 			if errors.Is(err, syscall.EAGAIN) && !broken {
@@ -270,6 +301,8 @@ func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
 		}
 	}
 	l.worker.Flush()
+	l.count.tunReads.Add(uint64(reads))
+	l.count.tunBytes.Add(uint64(taken))
 	l.pauseIfFull()
 }
 
@@ -291,7 +324,9 @@ func (l *Loop) resume() {
 
 func (l *Loop) interest() {
 	for _, q := range l.tuns {
-		_ = l.c.Poller.Interest(q.id, q.tun, !l.paused, false)
+		if !q.write {
+			_ = l.c.Poller.Interest(q.id, q.tun, !l.paused, false)
+		}
 	}
 	for _, i := range l.c.Own {
 		_ = l.c.Poller.Interest(i, l.c.Sockets[i], true, l.paused)
@@ -314,7 +349,9 @@ func (l *Loop) forgetTUN(t TUN) bool {
 	if i < 0 {
 		return false
 	}
-	_ = l.c.Poller.Remove(t)
+	if !l.tuns[i].write {
+		_ = l.c.Poller.Remove(t)
+	}
 	l.tuns = slices.Delete(l.tuns, i, i+1)
 	if l.worker.tun == t {
 		l.worker.SetTUN(nil)
@@ -329,15 +366,24 @@ func (l *Loop) forgetTUN(t TUN) bool {
 }
 
 // Attach gives the loop a TUN queue to read; the first one attached also takes what is opened. It returns when it is read.
-func (l *Loop) Attach(t TUN) error {
+func (l *Loop) Attach(t TUN) error { return l.attach(t, false) }
+
+// AttachWriter gives the loop a TUN for what is opened that it does not read: where there are fewer queues than loops, it
+// is over a duplicate of a descriptor that another loop reads.
+func (l *Loop) AttachWriter(t TUN) error { return l.attach(t, true) }
+
+func (l *Loop) attach(t TUN, write bool) error {
 	var err error
 	posted := l.call(func(w *Worker) {
 		l.nextID++
-		if err = l.c.Poller.Add(l.nextID, t); err != nil {
+		if !write {
+			err = l.c.Poller.Add(l.nextID, t)
+		}
+		if err != nil {
 			err = fmt.Errorf("watch tun: %w", err)
 			return
 		}
-		l.tuns = append(l.tuns, tunQueue{id: l.nextID, tun: t})
+		l.tuns = append(l.tuns, tunQueue{id: l.nextID, tun: t, write: write})
 		if w.tun == nil {
 			w.SetTUN(t)
 		}

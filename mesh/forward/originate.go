@@ -72,12 +72,12 @@ func (w *Worker) originatePieces(t *Path, packet []byte, checksum bool, pieces, 
 		w.plane.drop(DropChecksum, 1)
 		return
 	}
-	k, to, err := t.ready()
+	lane := t.lane(w.index)
+	k, to, err := t.ready(lane)
 	if err != nil {
 		w.originated(packet, err)
 		return
 	}
-	lane := t.lane(w.index)
 	base := t.claim(lane, pieces)
 	for i := range pieces {
 		body := packet[i*size : min((i+1)*size, len(packet))]

@@ -28,6 +28,7 @@ type Path struct {
 	First   *Link
 
 	base         uint32
+	lanes        [maxLanes]uint8 // the packet lane of each loop
 	mtu          atomic.Int32
 	out          []outLane
 	in           []inLane
@@ -74,7 +75,19 @@ func (p *Plane) NewPath(s *Session, c PathConfig) *Path {
 		in:  make([]inLane, min(max(c.InLanes, 1), maxLanes)),
 	}
 	t.SetMTU(c.MTU)
+	for i := range t.lanes {
+		t.lanes[i] = uint8(laneOf(i, p.loops, max(len(t.out)-1, 1), s.spread))
+	}
 	return t
+}
+
+// laneOf returns the packet lane of a loop, of so many. A loop keeps to the lanes that leave by its own socket; where
+// these are several, the session says which, the same at both ends: so the sessions of boxes with one loop spread over
+// the loops of the nodes between them, and what answers a flow comes back to the loop that the flow leaves by.
+func laneOf(loop, loops, lanes int, spread uint8) int {
+	loop %= min(loops, lanes)
+	choices := (lanes - loop + loops - 1) / loops
+	return loop + loops*(int(spread)%choices)
 }
 
 // SetMTU sets the largest datagram that the path carries.
@@ -101,12 +114,7 @@ func (t *Path) Stats() PathStats {
 	return st
 }
 
-// lane returns the sending lane of a loop: the last one is the stream lane, unless there is only one.
-func (t *Path) lane(worker int) int {
-	if len(t.out) == 1 {
-		return 0
-	}
-	return worker % (len(t.out) - 1)
-}
+// lane returns the sending lane of a worker: never the stream lane, unless there is only one.
+func (t *Path) lane(worker int) int { return int(t.lanes[worker&(maxLanes-1)]) }
 
 func (t *Path) streamLane() int { return len(t.out) - 1 }

@@ -30,7 +30,7 @@ type relayOutcome struct {
 // relay takes a run on: the checks of the specification in their order, then the same buffer with a new header.
 func (w *Worker) relay(now time.Duration, from Endpoint, e *entry, b []byte, seg int) {
 	in, previous := e.in.hop(now)
-	out, ok := e.relay.Out.way()
+	out, ok := e.relay.Out.way(int(e.lane))
 	var o relayOutcome
 	var good uint64
 	n := segments(len(b), seg)

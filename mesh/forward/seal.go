@@ -33,17 +33,17 @@ type payload struct {
 	ecn  uint8
 }
 
-// ready returns what sending on t needs.
-func (t *Path) ready() (*sendKey, way, error) {
+// ready returns what sending on a lane of t needs.
+func (t *Path) ready(lane int) (*sendKey, way, error) {
 	k := t.Session.send.Load()
 	if k == nil {
 		return nil, way{}, ErrNoKey
 	}
-	to, ok := t.First.way()
+	to, ok := t.First.way(lane)
 	if !ok {
 		return nil, way{}, ErrLinkDown
 	}
-	if t.out[0].next.Load() >= retireAt {
+	if t.out[lane].next.Load() >= retireAt {
 		return nil, way{}, ErrRetired
 	}
 	return k, to, nil
@@ -56,7 +56,7 @@ func (l *Link) outMTU() int { return int(l.mtuOut.Load()) }
 
 // seal claims a counter and appends one sealed frame to the train.
 func (w *Worker) seal(t *Path, lane int, p payload) error {
-	k, to, err := t.ready()
+	k, to, err := t.ready(lane)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,8 @@ func (w *Worker) sealWith(t *Path, lane int, counter uint64, k *sendKey, to way,
 
 // preseal appends a QUIC packet as it is.
 func (w *Worker) preseal(t *Path, q []byte) error {
-	to, ok := t.First.way()
+	lane := t.streamLane()
+	to, ok := t.First.way(lane)
 	if !ok {
 		return ErrLinkDown
 	}
@@ -92,7 +93,6 @@ func (w *Worker) preseal(t *Path, q []byte) error {
 	if f == nil {
 		return ErrTooBig
 	}
-	lane := t.streamLane()
 	putHeader(f, wire.TypePresealed, 0, 0, t.base+uint32(lane), t.claim(lane, 1))
 	copy(f[wire.HeaderLen:], q)
 	w.close(f, to.key)

@@ -17,6 +17,7 @@ type Session struct {
 	Addr netip.Addr // the peer's mesh address
 
 	plane   *Plane
+	spread  uint8 // the same at both ends
 	receive atomic.Pointer[[]*receiveKey]
 	send    atomic.Pointer[sendKey]
 	active  atomic.Pointer[Path]
@@ -46,7 +47,7 @@ type Grants struct {
 
 // NewSession returns a session with peer, whose mesh address is addr, without keys and paths.
 func (p *Plane) NewSession(peer key.Public, addr netip.Addr) *Session {
-	s := &Session{Peer: peer, Addr: addr, plane: p}
+	s := &Session{Peer: peer, Addr: addr, plane: p, spread: p.self[0] ^ peer[0]}
 	s.grants.Store(&Grants{})
 	return s
 }

@@ -33,7 +33,7 @@ type entry struct {
 	out   uint32 // label at the next node
 
 	path *Path
-	lane uint8
+	lane uint8 // of the path that ends or passes here
 
 	frames  atomic.Uint64
 	bytes   atomic.Uint64 // as billed
@@ -175,7 +175,7 @@ func (p *Plane) Free(base uint32, n int, now time.Duration) {
 func (p *Plane) InstallRelay(base uint32, n int, r Relay) *Relay {
 	rule := &Relay{In: r.In, Out: r.Out, OutBase: r.OutBase, ID: r.ID, lanes: make([]*entry, n)}
 	for i := range n {
-		e := &entry{label: base + uint32(i), stream: i == n-1, in: r.In, relay: rule, out: r.OutBase + uint32(i)}
+		e := &entry{label: base + uint32(i), stream: i == n-1, in: r.In, relay: rule, lane: uint8(i), out: r.OutBase + uint32(i)}
 		rule.lanes[i] = e
 		p.install(e)
 	}

@@ -61,11 +61,13 @@ type TUN interface {
 
 // NewWorker returns a worker that sends through out. Workers are numbered as they are made; the number picks the lane.
 // Control and streams have workers of their own, so that they need not enter the loops.
-func (p *Plane) NewWorker(out Output) *Worker { return p.newWorker(out, maxDatagram+maxHeadroom) }
+func (p *Plane) NewWorker(out Output) *Worker {
+	return p.newWorker(out, maxDatagram+maxHeadroom, int(p.workers.Add(1)-1))
+}
 
 // newWorker sizes the train buffer, which bounds the longest frame too.
-func (p *Plane) newWorker(out Output, size int) *Worker {
-	return &Worker{plane: p, out: out, index: int(p.workers.Add(1) - 1), train: train{buf: make([]byte, size)}}
+func (p *Plane) newWorker(out Output, size, index int) *Worker {
+	return &Worker{plane: p, out: out, index: index, train: train{buf: make([]byte, size)}}
 }
 
 // SetTUN says where opened packets go; nil: they are dropped and counted.
