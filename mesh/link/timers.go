@@ -310,6 +310,9 @@ const startMTU = 1232
 // PPPoE, common tunnels, and what is left on underlays down to 576 bytes.
 var probeSizes = [...]int{8932, 1472, 1452, 1444, 1424, 1412, 1392, 1372, 1352, 1312, 1280, 1232, 1112, 952, 752, 548}
 
+// Sizes returns the datagram sizes at which common networks end, largest first.
+func Sizes() []int { return slices.Clone(probeSizes[:]) }
+
 // mtuProbe finds the largest datagram that reaches the neighbour and is answered.
 type mtuProbe struct {
 	size  int // in force

@@ -44,11 +44,11 @@ func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
 	case wire.CtlProbe:
 		var f wire.Probe
 		if f, err = wire.ParseProbe(body); err == nil {
-			n.control(now, p, wire.ProbeAck{ID: f.ID, Size: f.Size})
+			n.control(now, p, wire.ProbeAck{ID: f.ID, Size: uint16(wire.SealedOverhead + len(body))}) // as it came, whatever it says
 		}
 	case wire.CtlProbeAck:
 		var f wire.ProbeAck
-		if f, err = wire.ParseProbeAck(body); err == nil {
+		if f, err = wire.ParseProbeAck(body); err == nil && !n.sizeAnswered(now, p, f) {
 			n.probeAnswered(now, p, f.ID)
 		}
 	case wire.CtlProof:
@@ -64,7 +64,7 @@ func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
 	case wire.CtlReport:
 		var f wire.Report
 		if f, err = wire.ParseReport(body); err == nil {
-			n.receiveReport(p, f)
+			n.receiveReport(now, p, f)
 		}
 	case wire.CtlRekey1, wire.CtlRekey2:
 		err = n.receiveRekey(now, p, body)
@@ -107,10 +107,13 @@ func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Us
 	n.chooseActive(now, s)
 }
 
+// leastProbe is the size of a probe that asks for nothing but an answer.
+const leastProbe = wire.SealedOverhead + 8
+
 func (n *Core) sendProbe(now time.Duration, p *path) {
-	p.probe.id++
+	p.probe.id = (p.probe.id + 1) % sizeIDs
 	p.probe.sent = now
-	n.control(now, p, wire.Probe{ID: p.probe.id})
+	n.control(now, p, wire.ProbeFor(p.probe.id, leastProbe))
 }
 
 func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {

@@ -59,6 +59,7 @@ type path struct {
 	reportAt  time.Duration
 	keepAt    time.Duration
 	watch     watch
+	sizer     sizer
 	delivered uint64                 // frames of all lanes that the far end last reported
 	eventAt   map[bool]time.Duration // when to heed the next event: about size, about reach
 	reported  uint64                 // frames received when the last REPORT went out
@@ -410,10 +411,7 @@ func (n *Core) pathEvent(now time.Duration, p *path, f wire.Event) {
 	p.eventAt[f.Kind == wire.EventTooBig] = now + eventEvery
 	switch f.Kind {
 	case wire.EventTooBig:
-		if f.Value >= 548 && int(f.Value) < p.mtu {
-			p.mtu = int(f.Value)
-			p.fp.SetMTU(p.mtu)
-		}
+		n.sizeEvent(now, p, int(min(f.Value, 1<<16)))
 	case wire.EventLinkDown, wire.EventNoLabel:
 		n.pathSuspect(now, p, "a relay reports that it goes no further")
 	}
@@ -440,6 +438,7 @@ func (n *Core) tickPath(now time.Duration, p *path) {
 		n.dropPath(now, p, "")
 		return
 	}
+	n.tickSize(now, p)
 	if p.source || p.sess.active == p && (now-p.dataAt < busyFor || p.probe.sent != 0) || p.state == pathSuspected {
 		n.tickProbe(now, p)
 	}

@@ -24,21 +24,29 @@ func TestUnresolvedPeers(t *testing.T) {
 	}{
 		{"resolves", Peer{Key: known, Addr: "home.example:1"}, nil, nil, nil},
 		{
-			"never resolved", Peer{Key: known, Addr: "home.example:1"}, gone,
+			"never resolved",
+			Peer{Key: known, Addr: "home.example:1"},
+			gone,
 			[]api.Peer{{Key: other, State: "up"}},
 			[]api.Peer{{Key: other, State: "up"}, {Key: known, State: "dialing", Carrier: "udp", Endpoint: "udp://home.example:1", Reason: gone.Error()}},
 		},
 		{
-			"no key given", Peer{Addr: "home.example:1"}, gone, nil,
+			"no key given",
+			Peer{Addr: "home.example:1"},
+			gone, nil,
 			[]api.Peer{{State: "dialing", Carrier: "udp", Endpoint: "udp://home.example:1", Reason: gone.Error()}},
 		},
 		{
-			"resolved once, link down", Peer{Key: known, Addr: "home.example:1"}, gone,
+			"resolved once, link down",
+			Peer{Key: known, Addr: "home.example:1"},
+			gone,
 			[]api.Peer{{Key: known, State: "dialing", Endpoint: "udp://192.0.2.1:1", Reason: "no answer"}},
 			[]api.Peer{{Key: known, State: "dialing", Endpoint: "udp://192.0.2.1:1", Reason: gone.Error()}},
 		},
 		{
-			"resolved once, link up", Peer{Key: known, Addr: "home.example:1"}, gone,
+			"resolved once, link up",
+			Peer{Key: known, Addr: "home.example:1"},
+			gone,
 			[]api.Peer{{Key: known, State: "up", Endpoint: "udp://192.0.2.1:1"}},
 			[]api.Peer{{Key: known, State: "up", Endpoint: "udp://192.0.2.1:1"}},
 		},

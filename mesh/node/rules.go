@@ -14,51 +14,36 @@ const (
 	rulesTries = 5
 )
 
-// given are the labels of ours that a neighbour may use.
-func (n *Core) given(b *neighbour) []wire.Rule {
+// shared are the labels at which the rules and paths that a neighbour lies on are used: ours, which it may use, or its
+// own, which we use.
+func (n *Core) shared(b *neighbour, ours bool) []wire.Rule {
 	k := b.link.Peer()
 	var all []wire.Rule
+	add := func(id wire.PathID, own, theirs uint32) {
+		if !ours {
+			own = theirs
+		}
+		all = append(all, wire.Rule{Base: own, ID: id})
+	}
 	for _, r := range n.relayList() {
-		if !r.stands() {
-			continue
+		if r.stands() && r.prev == k {
+			add(r.id, r.fwdBase, r.prevBase)
 		}
-		if r.prev == k {
-			all = append(all, wire.Rule{Base: r.fwdBase, ID: r.id})
-		}
-		if r.next == k {
-			all = append(all, wire.Rule{Base: r.backBase, ID: r.id})
+		if r.stands() && r.next == k {
+			add(r.id, r.backBase, r.nextBase)
 		}
 	}
 	for _, p := range n.pathList() {
 		if p.first == b && p.fp != nil {
-			all = append(all, wire.Rule{Base: p.inBase, ID: p.id})
+			add(p.id, p.inBase, p.outBase)
 		}
 	}
 	return all
 }
 
-// used are the labels of a neighbour that we use.
-func (n *Core) used(b *neighbour) []wire.Rule {
-	k := b.link.Peer()
-	var all []wire.Rule
-	for _, r := range n.relayList() {
-		if !r.stands() {
-			continue
-		}
-		if r.next == k {
-			all = append(all, wire.Rule{Base: r.nextBase, ID: r.id})
-		}
-		if r.prev == k {
-			all = append(all, wire.Rule{Base: r.prevBase, ID: r.id})
-		}
-	}
-	for _, p := range n.pathList() {
-		if p.first == b && p.fp != nil {
-			all = append(all, wire.Rule{Base: p.outBase, ID: p.id})
-		}
-	}
-	return all
-}
+// given are the labels of ours that a neighbour may use, used those of it that we use.
+func (n *Core) given(b *neighbour) []wire.Rule { return n.shared(b, true) }
+func (n *Core) used(b *neighbour) []wire.Rule  { return n.shared(b, false) }
 
 // syncRules opens the comparison when a link came up.
 func (n *Core) syncRules(now time.Duration, b *neighbour) {

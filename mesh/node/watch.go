@@ -104,7 +104,7 @@ func (n *Core) report(now time.Duration, p *path) {
 
 // receiveReport learns how much of what we send arrives: of the counters passed since the last report, how many came. The
 // stream lane is left out, its pre-sealed frames move no counter at the end.
-func (n *Core) receiveReport(p *path, f wire.Report) {
+func (n *Core) receiveReport(at time.Duration, p *path, f wire.Report) {
 	p.delivered = 0
 	for _, l := range f.Lanes {
 		p.delivered += l.Frames
@@ -119,6 +119,9 @@ func (n *Core) receiveReport(p *path, f wire.Report) {
 		return // too few to tell
 	}
 	p.heard = now
+	if passed > came+passed/4 {
+		p.doubtSize(at)
+	}
 	p.loss += (max(0, 1-float64(came)/float64(passed)) - p.loss) / 8
 }
 
@@ -166,6 +169,9 @@ func (n *Core) tickProbe(now time.Duration, p *path) {
 	quiet := 2 * reportEvery
 	if p.rxBurst >= denseBurst {
 		quiet = max(denseQuiet, 2*r.srtt)
+	}
+	if busy && silent > quiet {
+		p.doubtSize(now)
 	}
 	if busy && silent > quiet || now-r.last > every || p.state != pathUsable {
 		if now >= p.keepAt {
