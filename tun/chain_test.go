@@ -28,7 +28,7 @@ type memory struct {
 
 func newMemory() *memory {
 	m := &memory{}
-	m.out = newCoalescer(maxVirtioLen, func(b []byte) error {
+	m.out = newCoalescer(maxVirtioLen, true, func(b []byte) error {
 		l, err := kernelTake(b, maxVirtioLen)
 		if err != nil && m.err == nil {
 			m.err = err

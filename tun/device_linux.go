@@ -173,3 +173,6 @@ func deviceFlags(fd int) (flags uint16, name string, err error) {
 	}
 	return ifr.Uint16(), ifr.Name(), nil
 }
+
+// noDevice reports whether a write failed because the device is down, or gone: then it takes no other packet either.
+func noDevice(err error) bool { return errors.Is(err, unix.EIO) || errors.Is(err, unix.EBADFD) }

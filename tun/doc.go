@@ -8,7 +8,7 @@
 //
 //	plain   one packet a system call; checksums that the far end left open are filled in here
 //	vnet    IFF_VNET_HDR: the kernel hands over super-packets of up to 64 KB, which Packet cuts into segments, and takes
-//	        super-packets, which Send builds from consecutive segments of one TCP flow and Flush writes
+//	        super-packets, which Send builds from consecutive TCP segments or UDP datagrams of one flow and Flush writes
 //
 // No field of a virtio header ever comes from the network: the header written to the kernel is made from the package's
 // own parse of the packet, and a packet that says its checksum is open but cannot be parsed is refused.

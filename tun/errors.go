@@ -1,6 +1,9 @@
 package tun
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 var (
 	// ErrNoDevice is returned when the kernel has no TUN driver or /dev/net/tun is missing.
@@ -15,3 +18,18 @@ var (
 	// TCP nor UDP. It was dropped.
 	ErrPacket = errors.New("packet refused")
 )
+
+// LostError is returned by Send and Flush when the kernel refused several packets. One refused packet is told by the bare
+// error, whatever call it was given to the device by.
+type LostError struct {
+	Packets int
+	Err     error // of the last one
+}
+
+func (e *LostError) Error() string { return fmt.Sprintf("%d packets refused: %v", e.Packets, e.Err) }
+
+// Unwrap returns the kernel's error.
+func (e *LostError) Unwrap() error { return e.Err }
+
+// Lost returns the number of packets; mesh/forward counts them as dropped.
+func (e *LostError) Lost() int { return e.Packets }

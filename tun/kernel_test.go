@@ -126,8 +126,8 @@ func kernelTakesSuper(h virtio, p []byte) error {
 		if int(get16(p, start+4)) != len(p)-start {
 			return fmt.Errorf("UDP length %d of %d", get16(p, start+4), len(p)-start)
 		}
-		if len(p)-start-8 > int(h.gsoSize)*128 {
-			return fmt.Errorf("%+v: EINVAL, more than 128 datagrams", h)
+		if len(p)-start-8 > int(h.gsoSize)*64 {
+			return fmt.Errorf("%+v: EINVAL of kernels before 6.9, more than 64 datagrams", h)
 		}
 	default:
 		return fmt.Errorf("%+v on protocol %d: EINVAL", h, next)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -238,6 +239,7 @@ func TestRoundTrip(t *testing.T) {
 		if len(out) != len(in) {
 			t.Fatalf("%d packets became %d in %d writes", len(in), len(out), writes)
 		}
+		in, out = byFlow(in), byFlow(out)
 		for i := range in {
 			if !bytes.Equal(in[i], out[i]) {
 				t.Fatalf("packet %d of %d:\n%x\nwant\n%x", i, len(in), out[i], in[i])
@@ -246,10 +248,17 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// byFlow sorts packets by flow and leaves each flow in its order.
+func byFlow(packets [][]byte) [][]byte {
+	packets = slices.Clone(packets)
+	slices.SortStableFunc(packets, func(a, b []byte) int { return strings.Compare(flowOf(a), flowOf(b)) })
+	return packets
+}
+
 // joinAndCut sends packets through a coalescer, as with an open checksum or with a right one, and cuts what it writes.
 func joinAndCut(t *testing.T, in [][]byte, open bool) (writes int, out [][]byte) {
 	t.Helper()
-	c := newCoalescer(virtioLen, func(b []byte) error {
+	c := newCoalescer(virtioLen, true, func(b []byte) error {
 		writes++
 		h, ok := parseVirtio(b)
 		if !ok {
@@ -311,6 +320,11 @@ func checkHeader(t testing.TB, h virtio, p []byte) {
 			len(p)-int(h.headerLen) <= int(h.gsoSize) || int(h.headerLen) != in.transport+int(p[in.transport+12]>>4)*4 {
 			t.Fatalf("%+v does not fit a packet of %d bytes", h, len(p))
 		}
+	case gsoUDP:
+		if in.proto != protoUDP || h.gsoSize == 0 || int(h.headerLen) != in.transport+udpLen || len(p)-int(h.headerLen) <= int(h.gsoSize) ||
+			len(p)-int(h.headerLen) > maxDatagrams*int(h.gsoSize) || int(binary.BigEndian.Uint16(p[in.transport+4:])) != len(p)-in.transport {
+			t.Fatalf("%+v does not fit a datagram of %d bytes", h, len(p))
+		}
 	default:
 		t.Fatalf("gso type %d", h.gsoType)
 	}
@@ -347,7 +361,7 @@ func TestWrongChecksumStaysWrong(t *testing.T) {
 
 func TestSendRefuses(t *testing.T) {
 	t.Parallel()
-	c := newCoalescer(virtioLen, func([]byte) error { t.Error("written"); return nil })
+	c := newCoalescer(virtioLen, true, func([]byte) error { t.Error("written"); return nil })
 	icmp := append(header(false, 1, 8, 1, false, 0), make([]byte, 8)...)
 	for _, p := range [][]byte{nil, {0x45}, make([]byte, 40), icmp, append(header(true, 44, 8, 0, false, 0), make([]byte, 8)...)} {
 		if err := c.send(p, true); !errors.Is(err, ErrPacket) {
@@ -420,7 +434,7 @@ func FuzzSend(f *testing.F) {
 		if len(a)+len(b) > 200000 {
 			return
 		}
-		c := newCoalescer(maxVirtioLen, func(w []byte) error {
+		c := newCoalescer(maxVirtioLen, true, func(w []byte) error {
 			if len(w) < maxVirtioLen+ipv4Len || len(w) > bufferSize {
 				t.Fatalf("%d bytes written", len(w))
 			}
@@ -494,7 +508,7 @@ func BenchmarkJoin(b *testing.B) {
 			for range 45 {
 				in = append(in, f.packet(make([]byte, 1348)))
 			}
-			c := newCoalescer(virtioLen, func([]byte) error { return nil })
+			c := newCoalescer(virtioLen, true, func([]byte) error { return nil })
 			b.ReportAllocs()
 			b.SetBytes(45 * 1348)
 			for b.Loop() {

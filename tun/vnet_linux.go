@@ -46,7 +46,7 @@ func newVnet(f *os.File, fd int, name string, has Features) (*vnet, error) {
 		return nil, fmt.Errorf("set offloads of %s: %w", name, err)
 	}
 	d := &vnet{file: f, fd: fd, headLen: headLen, has: has.with(granted), buf: make([]byte, bufferSize)}
-	d.out = newCoalescer(headLen, func(b []byte) error {
+	d.out = newCoalescer(headLen, d.has.USO4 && d.has.USO6, func(b []byte) error {
 		_, err := ignoreInterrupt(unix.Write, fd, b)
 		return err
 	})
@@ -93,6 +93,10 @@ func (d *vnet) Send(p []byte, checksum bool) error { return d.out.send(p, checks
 
 func (d *vnet) Flush() error { return d.out.flush() }
 
-func (d *vnet) Features() Features { return d.has }
+func (d *vnet) Features() Features {
+	has := d.has
+	has.JoinUDP = d.out.joinUDP.Load()
+	return has
+}
 
 func (d *vnet) Close() error { return d.file.Close() }
