@@ -231,7 +231,7 @@ func (w *Worker) deliverPacket(s *Session, grants *Grants, own *Own, p []byte, c
 	}
 	w.held = true
 	if err := w.tun.Send(p, checksum); err != nil {
-		w.plane.drop(DropTUN, 1)
+		w.plane.drop(DropTUN, lostPackets(err))
 		return false
 	}
 	return true

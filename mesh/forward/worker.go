@@ -53,7 +53,8 @@ type TUN interface {
 	Receive() (packets int, err error)
 	// Packet copies the next of them into b; checksum: its transport checksum is not filled in; ok false: no more.
 	Packet(b []byte) (n int, checksum bool, ok bool)
-	// Send writes a packet, or holds a copy of it back until Flush for coalescing; p is not kept.
+	// Send writes a packet, or holds a copy of it back until Flush for coalescing; p is not kept. An error of Send or Flush
+	// stands for one packet that was dropped, held back or not, or for as many as its method Lost says.
 	Send(p []byte, checksum bool) error
 	Flush() error
 	Close() error
@@ -157,8 +158,16 @@ func (w *Worker) flushTUN() {
 	}
 	w.held = false
 	if err := w.tun.Flush(); err != nil {
-		w.plane.drop(DropTUN, 1)
+		w.plane.drop(DropTUN, lostPackets(err))
 	}
+}
+
+// lostPackets is how many packets an error of a TUN stands for.
+func lostPackets(err error) int {
+	if several, ok := err.(interface{ Lost() int }); ok {
+		return several.Lost()
+	}
+	return 1
 }
 
 // takeFull reports whether a send met a full socket since the last call.
