@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/app"
@@ -145,16 +146,11 @@ func (n *Node) Services(ctx context.Context, typ string) ([]app.Service, error) 
 		rtt, ok := reach[s.Key]
 		s.Online, s.RTT = ok || s.Key == n.Key(), rtt.Seconds()*1000
 	}
-	slices.SortStableFunc(all, func(a, b app.Service) int {
-		switch {
-		case a.Online != b.Online:
-			return map[bool]int{true: -1, false: 1}[a.Online]
-		case a.RTT < b.RTT:
-			return -1
-		case a.RTT > b.RTT:
-			return 1
+	sort.SliceStable(all, func(i, j int) bool {
+		if all[i].Online != all[j].Online {
+			return all[i].Online
 		}
-		return 0
+		return all[i].RTT < all[j].RTT
 	})
 	return all, err
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/key"
@@ -400,7 +401,7 @@ func (d *DB) Expire(now time.Duration) (gone []key.Public) {
 			delete(d.buried, k)
 		}
 	}
-	slices.SortFunc(gone, order)
+	sort.Slice(gone, func(i, j int) bool { return order(gone[i], gone[j]) < 0 })
 	return gone
 }
 

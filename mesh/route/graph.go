@@ -2,6 +2,7 @@ package route
 
 import (
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/key"
@@ -48,7 +49,7 @@ func NewGraph(records []*Record) *Graph {
 		}
 		byKey[r.Key] = r
 	}
-	slices.SortFunc(g.keys, order)
+	sort.Slice(g.keys, func(i, j int) bool { return order(g.keys[i], g.keys[j]) < 0 })
 	stated := make(map[[2]key.Public]Link)
 	for i, k := range g.keys {
 		g.index[k] = i

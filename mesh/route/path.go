@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/key"
@@ -67,9 +68,10 @@ func Paths(g *Graph, from, to key.Public, k int, c Constraints) []Path {
 			paths = append(paths, p)
 		}
 	}
-	slices.SortStableFunc(paths, func(a, b Path) int {
+	sort.SliceStable(paths, func(i, j int) bool {
+		a, b := &paths[i], &paths[j]
 		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(len(a.Hops), len(b.Hops)),
-			slices.CompareFunc(a.Hops, b.Hops, order))
+			slices.CompareFunc(a.Hops, b.Hops, order)) < 0
 	})
 	return paths
 }

@@ -2,12 +2,12 @@ package route
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 	"time"
 	"unicode"
@@ -120,7 +120,7 @@ func (r *Record) Fit() (fitted *Record, dropped int) {
 	c.fitLinks()
 	c.fitServices()
 	c.Unknown = slices.DeleteFunc(c.Unknown, func(i Item) bool { return i.Type <= itemIPv4 || len(i.Value) > MaxRecord })
-	slices.SortStableFunc(c.Unknown, func(a, b Item) int { return cmp.Compare(a.Type, b.Type) })
+	sort.SliceStable(c.Unknown, func(i, j int) bool { return c.Unknown[i].Type < c.Unknown[j].Type })
 	for c.size() > MaxRecord {
 		switch {
 		case len(c.Unknown) > 0:
@@ -187,7 +187,7 @@ func (r *Record) fitLinks() {
 		}
 		l.Loss = min(l.Loss, 1)
 	}
-	slices.SortStableFunc(r.Links, func(a, b Link) int { return order(a.Peer, b.Peer) })
+	sort.SliceStable(r.Links, func(i, j int) bool { return order(r.Links[i].Peer, r.Links[j].Peer) < 0 })
 	r.Links = slices.CompactFunc(r.Links, func(a, b Link) bool { return a.Peer == b.Peer })
 	for len(r.Links) > MaxLinks {
 		r.dropSlowestLink()
@@ -206,7 +206,7 @@ func (r *Record) dropSlowestLink() {
 
 func (r *Record) fitServices() {
 	r.Services = slices.DeleteFunc(r.Services, func(s Service) bool { return !validService(s) })
-	slices.SortStableFunc(r.Services, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
+	sort.SliceStable(r.Services, func(i, j int) bool { return r.Services[i].Name < r.Services[j].Name })
 	r.Services = slices.CompactFunc(r.Services, func(a, b Service) bool { return a.Name == b.Name })
 	r.Services = r.Services[:min(len(r.Services), MaxServices)]
 }

@@ -3,6 +3,7 @@ package tracker
 import (
 	"fmt"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -156,7 +157,7 @@ func (r *Registry) List(now time.Time, kind string) []Entry {
 			}
 		}
 	}
-	slices.SortFunc(all, order)
+	sort.Slice(all, func(i, j int) bool { return order(all[i], all[j]) < 0 })
 	return all
 }
 

@@ -1,9 +1,11 @@
 package wire
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
+	"sort"
 )
 
 // Rule is one path as two neighbours share it: the first label that the receiving one allotted, and the path.
@@ -17,8 +19,9 @@ type Rule struct {
 // RulesDigest is the digest of a set of rules, in rising order of their bytes; the order given does not matter.
 func RulesDigest(rules []Rule) [16]byte {
 	sorted := slices.Clone(rules)
-	slices.SortStableFunc(sorted, func(a, b Rule) int {
-		return cmp.Or(cmp.Compare(a.Base, b.Base), slices.Compare(a.ID[:], b.ID[:]))
+	sort.SliceStable(sorted, func(i, j int) bool {
+		a, b := &sorted[i], &sorted[j]
+		return cmp.Or(cmp.Compare(a.Base, b.Base), bytes.Compare(a.ID[:], b.ID[:])) < 0
 	})
 	var b []byte
 	for _, r := range sorted {

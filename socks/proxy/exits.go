@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -129,8 +130,9 @@ func (e *exits) order() []candidate {
 		}
 		return 1
 	}
-	slices.SortStableFunc(list, func(a, b candidate) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.rtt, b.rtt))
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.rtt, b.rtt)) < 0
 	})
 	return list
 }

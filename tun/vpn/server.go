@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -287,7 +288,7 @@ func (s *server) tell(ctx context.Context) error {
 		}
 		list = append(list, LeaseStatus{Key: k.String(), IPv4: m.ipv4, Exit: m.exit, Since: m.since})
 	}
-	slices.SortStableFunc(list, func(a, b LeaseStatus) int { return a.IPv4.Compare(b.IPv4) })
+	sort.SliceStable(list, func(i, j int) bool { return list[i].IPv4.Less(list[j].IPv4) })
 	s.a.update(func(st *Status) { st.Server.Clients = list })
 	return s.a.setPolicy(ctx, asServer, p)
 }

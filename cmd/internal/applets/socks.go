@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -450,18 +451,9 @@ func socksExits(ctx context.Context, node *app.Client, ping bool) ([]socksExit, 
 		}
 		all = append(all, x)
 	}
-	slices.SortStableFunc(all, func(a, b socksExit) int {
-		switch {
-		case a.RTT == nil && b.RTT == nil:
-			return 0
-		case a.RTT == nil:
-			return 1
-		case b.RTT == nil || *a.RTT < *b.RTT:
-			return -1
-		case *a.RTT > *b.RTT:
-			return 1
-		}
-		return 0
+	sort.SliceStable(all, func(i, j int) bool { // those that did not answer come last
+		a, b := all[i].RTT, all[j].RTT
+		return a != nil && (b == nil || *a < *b)
 	})
 	return all, nil
 }

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
+	"sort"
 	"strings"
 	"time"
 
@@ -434,7 +434,7 @@ func vpnServers(ctx context.Context, e *applet.Env) int {
 		if err != nil {
 			return err
 		}
-		slices.SortStableFunc(services, vpn.Nearer)
+		sort.SliceStable(services, func(i, j int) bool { return vpn.Nearer(services[i], services[j]) < 0 })
 		all := []vpnOffer{}
 		for _, s := range services {
 			o := vpnOffer{Key: s.Key, Name: s.Node, Online: s.Online, Offers: s.Meta}

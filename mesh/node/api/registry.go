@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -233,7 +234,7 @@ func (r *registry) services() []app.Service {
 	for _, s := range r.offered {
 		all = append(all, s.Service)
 	}
-	slices.SortStableFunc(all, func(a, b app.Service) int { return strings.Compare(a.Name, b.Name) })
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 	return all
 }
 
@@ -252,6 +253,6 @@ func (r *registry) list() []App {
 		}
 		all = append(all, a)
 	}
-	slices.SortStableFunc(all, func(a, b App) int { return strings.Compare(a.Name, b.Name) })
+	sort.SliceStable(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 	return all
 }
