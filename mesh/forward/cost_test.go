@@ -276,7 +276,7 @@ func FuzzInner(f *testing.F) {
 		if !unicast(in.src) || !unicast(in.dst) || in.src.Is4In6() {
 			t.Fatalf("passed: %v", in)
 		}
-		markCongestion(slices.Clone(p))
+		markECN(slices.Clone(p), in.ecn, ecnCE)
 		fillChecksum(slices.Clone(p))
 	})
 }

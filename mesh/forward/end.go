@@ -180,12 +180,12 @@ func (w *Worker) deliver(now time.Duration, e *entry, set uint64, b []byte, seg 
 		body := p[kindLen:]
 		switch p[0] {
 		case wire.KindPacket, wire.KindPacketChecksum:
-			if w.deliverPacket(s, grants, own, body, p[0] == wire.KindPacketChecksum, f[3]) {
+			if w.deliverPacket(s, grants, own, body, p[0] == wire.KindPacketChecksum, inwardECN(f[3], w.ecn)) {
 				packets++
 				bytes += len(body)
 			}
 		case wire.KindFragment:
-			if n := w.deliverPiece(now, e, grants, own, p, counterAt(b, i, seg), f[3]); n > 0 {
+			if n := w.deliverPiece(now, e, grants, own, p, counterAt(b, i, seg), inwardECN(f[3], w.ecn)); n > 0 {
 				packets++
 				bytes += n
 			}
@@ -221,7 +221,7 @@ func (w *Worker) deliverPacket(s *Session, grants *Grants, own *Own, p []byte, c
 		w.plane.drop(DropDestination, 1)
 		return false
 	}
-	if bits&ecnMask == ecnCE && !markCongestion(p) {
+	if !markECN(p, in.ecn, bits&ecnMask) {
 		w.plane.drop(DropECN, 1)
 		return false
 	}

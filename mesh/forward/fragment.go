@@ -22,6 +22,7 @@ const (
 // so (path, lane, counter of piece 0) names a packet for ever, where the 8-bit id comes round in 256 packets.
 type reassembly struct {
 	slots []assembly
+	ecn   uint8 // field of the packet that was put together last
 }
 
 type assembly struct {
@@ -33,6 +34,7 @@ type assembly struct {
 	since  time.Duration
 	have   uint8 // bit per piece
 	count  uint8 // 0: last piece not seen
+	ecn    uint8 // CE as soon as one piece had it
 	length [maxPieces]int
 	buf    []byte // maxPieces areas of maxPacket/maxPieces
 }
@@ -46,20 +48,21 @@ func (w *Worker) deliverPiece(now time.Duration, e *entry, g *Grants, own *Own, 
 		w.piece = make([]byte, maxPacket) // once a worker
 	}
 	s.mu.Lock()
-	n, expired, ok := s.pieces.add(now, e.path, e.lane, counter, p, w.piece)
+	n, expired, ok := s.pieces.add(now, e.path, e.lane, counter, p, bits&ecnMask, w.piece)
+	ecn := s.pieces.ecn
 	s.mu.Unlock()
 	w.plane.drop(DropFragmentExpired, expired)
 	if !ok {
 		w.plane.drop(DropFragment, 1)
 	}
-	if n == 0 || !w.deliverPacket(s, g, own, w.piece[:n], false, bits) {
+	if n == 0 || !w.deliverPacket(s, g, own, w.piece[:n], false, ecn) {
 		return 0
 	}
 	return n
 }
 
-// add enters a piece and, when all are there, copies the packet to dst and returns its length.
-func (r *reassembly) add(now time.Duration, t *Path, lane uint8, counter uint64, p, dst []byte) (n, expired int, ok bool) {
+// add enters a piece and, when all are there, copies the packet to dst and returns its length. ecn is the piece's.
+func (r *reassembly) add(now time.Duration, t *Path, lane uint8, counter uint64, p []byte, ecn uint8, dst []byte) (n, expired int, ok bool) {
 	id, index, last, body := p[1], p[2]&pieceIndex, p[2]&pieceLast != 0, p[kindLen:]
 	if index >= maxPieces || uint64(index) > counter || len(body) == 0 || len(body) > pieceRoom || last && index == 0 {
 		return 0, 0, false
@@ -70,6 +73,7 @@ func (r *reassembly) add(now time.Duration, t *Path, lane uint8, counter uint64,
 		return 0, expired, false
 	}
 	a.have |= 1 << index
+	a.ecn = inwardECN(ecn, a.ecn)
 	a.length[index] = copy(a.buf[int(index)*pieceRoom:][:pieceRoom], body)
 	if last {
 		a.count = index + 1
@@ -80,7 +84,7 @@ func (r *reassembly) add(now time.Duration, t *Path, lane uint8, counter uint64,
 	for i := range int(a.count) {
 		n += copy(dst[n:], a.buf[i*pieceRoom:][:a.length[i]])
 	}
-	a.used = false
+	a.used, r.ecn = false, a.ecn
 	return n, expired, true
 }
 

@@ -3,9 +3,7 @@ package forward
 import (
 	"bytes"
 	"container/heap"
-	"encoding/binary"
 	"fmt"
-	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -117,7 +115,7 @@ func TestReassembly(t *testing.T) {
 			path, dst := &Path{}, make([]byte, maxPacket)
 			got, bad, gone := "", 0, 0
 			for _, x := range tt.pieces {
-				n, expired, ok := r.add(x.at, path, 0, x.counter, append([]byte{wire.KindFragment, x.id, x.index, 0}, x.body...), dst)
+				n, expired, ok := r.add(x.at, path, 0, x.counter, append([]byte{wire.KindFragment, x.id, x.index, 0}, x.body...), 0, dst)
 				got = string(dst[:n])
 				gone += expired
 				if !ok {
@@ -137,7 +135,7 @@ func TestReassemblyBound(t *testing.T) {
 	path, dst := &Path{}, make([]byte, maxPacket)
 	gone := 0
 	for i := range 1000 {
-		_, expired, ok := r.add(time.Duration(i), path, 0, uint64(10*i), []byte{wire.KindFragment, byte(i), 0, 0, 'x'}, dst)
+		_, expired, ok := r.add(time.Duration(i), path, 0, uint64(10*i), []byte{wire.KindFragment, byte(i), 0, 0, 'x'}, 0, dst)
 		if !ok {
 			t.Fatal("refused")
 		}
@@ -147,12 +145,12 @@ func TestReassemblyBound(t *testing.T) {
 		t.Errorf("%d kept, %d given up", len(r.slots), gone)
 	}
 	// The newest are the ones kept.
-	if n, _, _ := r.add(1000, path, 0, 9991, []byte{wire.KindFragment, byte(999 & 0xff), 1 | pieceLast, 0, 'y'}, dst); n != 2 {
+	if n, _, _ := r.add(1000, path, 0, 9991, []byte{wire.KindFragment, byte(999 & 0xff), 1 | pieceLast, 0, 'y'}, 0, dst); n != 2 {
 		t.Error("the newest packet was given up")
 	}
 }
 
-func TestChecksumAndCongestion(t *testing.T) {
+func TestChecksum(t *testing.T) {
 	t.Parallel()
 	f := newFabric(t)
 	a, b := f.box("a", 1).plane.Address(), f.box("b", 1).plane.Address()
@@ -161,25 +159,5 @@ func TestChecksumAndCongestion(t *testing.T) {
 	sum := addWords(addWords(addWords(0, s), d), []byte{0, protoUDP, 0, 11})
 	if fold(addWords(sum, p[40:])) != 0xffff {
 		t.Error("checksum does not verify")
-	}
-	for _, tt := range []struct {
-		tos  byte
-		want byte
-		ok   bool
-	}{{0, 0, false}, {1, 3, true}, {2, 3, true}, {3, 3, true}} {
-		q := packet4(netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), []byte("x"))
-		q[1] = 0x48 | tt.tos
-		q[10], q[11] = 0, 0
-		binary.BigEndian.PutUint16(q[10:], ^fold(addWords(0, q[:20])))
-		if ok := markCongestion(q); ok != tt.ok {
-			t.Errorf("ecn %d: %v", tt.tos, ok)
-		} else if ok && (q[1] != 0x48|tt.want || fold(addWords(0, q[:20])) != 0xffff) {
-			t.Errorf("ecn %d: tos %#x, header sum %#x", tt.tos, q[1], fold(addWords(0, q[:20])))
-		}
-	}
-	q := slices.Clone(p)
-	q[1] = 0x10
-	if !markCongestion(q) || q[1] != 0x30 {
-		t.Errorf("IPv6: %#x", q[1])
 	}
 }

@@ -7,6 +7,8 @@ import (
 
 const (
 	ecnMask = 3
+	ecnECT1 = 1
+	ecnECT0 = 2
 	ecnCE   = 3
 
 	protoHopByHop = 0
@@ -162,20 +164,30 @@ func longest(l []netip.Prefix, a netip.Addr) int {
 	return bits
 }
 
-// markCongestion sets CE in the inner packet (RFC 6040); false where it is not ECN-capable and has to be dropped instead.
-func markCongestion(p []byte) bool {
-	if p[0]>>4 == 6 {
-		if p[1]>>4&ecnMask == 0 {
-			return false
-		}
-		p[1] |= ecnCE << 4
+// inwardECN returns bits with the ECN field that a header gets which came under an outer one (RFC 6040, figure 4):
+// congestion goes inwards, and ECT(1) over ECT(0). CE over Not-ECT stays visible as CE, for the end to drop the packet.
+func inwardECN(bits, outer uint8) uint8 {
+	if outer == ecnCE || outer == ecnECT1 && bits&ecnMask == ecnECT0 {
+		return bits&^ecnMask | outer
+	}
+	return bits
+}
+
+// markECN gives an inner packet, whose field is in, what its frame says; false where that is congestion and the packet is
+// not ECN-capable, and has to be dropped instead.
+func markECN(p []byte, in, frame uint8) bool {
+	ecn := inwardECN(in, frame)
+	switch {
+	case ecn == in:
+		return true
+	case in == 0:
+		return false
+	case p[0]>>4 == 6:
+		p[1] = p[1]&^(ecnMask<<4) | ecn<<4
 		return true
 	}
-	if p[1]&ecnMask == 0 {
-		return false
-	}
 	old := binary.BigEndian.Uint16(p)
-	p[1] |= ecnCE
+	p[1] = p[1]&^ecnMask | ecn
 	// RFC 1624: the header checksum moves by the difference.
 	sum := uint32(^binary.BigEndian.Uint16(p[10:])) + uint32(^old) + uint32(binary.BigEndian.Uint16(p))
 	binary.BigEndian.PutUint16(p[10:], ^fold(sum))

@@ -9,12 +9,13 @@ import (
 )
 
 // span is the part of a received train that waits to go out to one link: consecutive segments of one size, as they lie
-// in the receive buffer. A dropped segment, another link or another size ends it.
+// in the receive buffer. A dropped segment, another link, size or ECN field ends it.
 type span struct {
 	link *Link
 	to   Endpoint
 	b    []byte // starts at the first segment
 	seg  int
+	ecn  uint8
 }
 
 // relayOutcome is what a run did, counted once at its end.
@@ -37,7 +38,7 @@ func (w *Worker) relay(now time.Duration, from Endpoint, e *entry, b []byte, seg
 	e.mu.Lock()
 	for i := range n {
 		f := b[i*seg : min((i+1)*seg, len(b))]
-		if relayOne(&o, e, f, in, previous, out, ok) {
+		if relayOne(&o, e, f, w.ecn, in, previous, out, ok) {
 			good |= 1 << i
 		}
 	}
@@ -51,8 +52,9 @@ func (w *Worker) relay(now time.Duration, from Endpoint, e *entry, b []byte, seg
 	w.countRelay(now, from, e, &o, out.mtu)
 }
 
-// relayOne checks one frame and rewrites it. e.mu is held; up is false where the next link is down.
-func relayOne(o *relayOutcome, e *entry, f []byte, in, previous *session.HopKey, out way, up bool) bool {
+// relayOne checks one frame, which came under that ECN field, and rewrites it. e.mu is held; up is false where the next link
+// is down.
+func relayOne(o *relayOutcome, e *entry, f []byte, ecn uint8, in, previous *session.HopKey, out way, up bool) bool {
 	if len(f) > int(e.in.mtuIn.Load()) {
 		o.size++
 		return false
@@ -95,6 +97,7 @@ func relayOne(o *relayOutcome, e *entry, f []byte, in, previous *session.HopKey,
 		billed = len(f) - wire.HeaderLen
 	}
 	f[2]--
+	f[3] = inwardECN(f[3], ecn)
 	binary.BigEndian.PutUint32(f[4:], e.out)
 	binary.BigEndian.PutUint64(f[16:], out.key.Tag(f[:16], len(f)))
 	o.frames++
@@ -145,13 +148,13 @@ func (l *Link) received(now time.Duration, frames, bytes int) {
 // appendSpan adds a relabelled segment to what waits for l, or sends that first where it can't join.
 func (w *Worker) appendSpan(l *Link, to Endpoint, f []byte, seg int) {
 	s := &w.span
-	if len(s.b) > 0 && s.link == l && s.to == to && s.seg == seg && len(s.b)%seg == 0 &&
+	if len(s.b) > 0 && s.link == l && s.to == to && s.seg == seg && s.ecn == f[3]&ecnMask && len(s.b)%seg == 0 &&
 		len(s.b) < maxSegments*seg && len(s.b)+len(f) <= cap(s.b) && &s.b[:len(s.b)+1][len(s.b)] == &f[0] {
 		s.b = s.b[:len(s.b)+len(f)]
 		return
 	}
 	w.sendSpan()
-	*s = span{link: l, to: to, b: f, seg: seg}
+	*s = span{link: l, to: to, b: f, seg: seg, ecn: f[3] & ecnMask}
 }
 
 // sendSpan sends what waits.
@@ -161,6 +164,6 @@ func (w *Worker) sendSpan() {
 		return
 	}
 	seg := min(s.seg, len(s.b))
-	w.sent(s.link, len(s.b), seg, w.out.Send(s.to, s.b, seg, 0))
+	w.sent(s.link, len(s.b), seg, w.out.Send(s.to, s.b, seg, s.ecn))
 	*s = span{}
 }

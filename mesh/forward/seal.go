@@ -16,11 +16,12 @@ const (
 	retireAt = 1 << 62
 )
 
-// train is what is being built for one endpoint: frames of one size back to back, the last maybe shorter.
+// train is what is being built for one endpoint: frames of one size and one ECN field back to back, the last maybe shorter.
 type train struct {
 	buf  []byte
 	n    int
 	seg  int
+	ecn  uint8
 	link *Link
 	to   Endpoint
 }
@@ -66,7 +67,7 @@ func (w *Worker) seal(t *Path, lane int, p payload) error {
 // sealWith appends the frame with that counter, sealed in place: header, kind and body are laid out in the train first.
 func (w *Worker) sealWith(t *Path, lane int, counter uint64, k *sendKey, to way, p payload) error {
 	n := wire.SealedOverhead + len(p.body)
-	f := w.grow(t.First, to.to, n)
+	f := w.grow(t.First, to.to, n, p.ecn)
 	if f == nil {
 		return ErrTooBig
 	}
@@ -89,7 +90,7 @@ func (w *Worker) preseal(t *Path, q []byte) error {
 	if !ok {
 		return ErrLinkDown
 	}
-	f := w.grow(t.First, to.to, wire.HeaderLen+len(q))
+	f := w.grow(t.First, to.to, wire.HeaderLen+len(q), 0)
 	if f == nil {
 		return ErrTooBig
 	}
@@ -112,19 +113,19 @@ func (w *Worker) close(f []byte, key *session.HopKey) {
 	w.train.n += len(f)
 }
 
-// grow returns room for a frame of n bytes at the end of the train, after sending what it can't join: another endpoint,
-// a longer frame, a train that ended with a short one or is full. nil: no train holds it.
-func (w *Worker) grow(l *Link, to Endpoint, n int) []byte {
+// grow returns room for a frame of n bytes at the end of the train, after sending what it can't join: another endpoint or
+// ECN field, a longer frame, a train that ended with a short one or is full. nil: no train holds it.
+func (w *Worker) grow(l *Link, to Endpoint, n int, ecn uint8) []byte {
 	t := &w.train
 	if n > len(t.buf) {
 		return nil
 	}
-	if t.n > 0 && (t.link != l || t.to != to || n > t.seg || t.n%t.seg != 0 ||
+	if t.n > 0 && (t.link != l || t.to != to || t.ecn != ecn || n > t.seg || t.n%t.seg != 0 ||
 		t.n >= maxSegments*t.seg || t.n+n > min(maxTrain, len(t.buf))) {
 		_ = w.sendTrain()
 	}
 	if t.n == 0 {
-		t.link, t.to, t.seg = l, to, n
+		t.link, t.to, t.seg, t.ecn = l, to, n, ecn
 	}
 	return t.buf[t.n : t.n+n]
 }
@@ -135,7 +136,7 @@ func (w *Worker) sendTrain() error {
 	if t.n == 0 {
 		return nil
 	}
-	err := w.out.Send(t.to, t.buf[:t.n], t.seg, 0)
+	err := w.out.Send(t.to, t.buf[:t.n], t.seg, t.ecn)
 	w.sent(t.link, t.n, t.seg, err)
 	t.n, t.link = 0, nil
 	if errors.Is(err, syscall.EMSGSIZE) {

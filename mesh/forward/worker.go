@@ -28,6 +28,7 @@ type Worker struct {
 	out   Output
 	index int
 	now   time.Duration // of the call under way
+	ecn   uint8         // of the outer headers of the train under way
 	tun   TUN
 	held  bool // the TUN has packets since the last Flush
 	full  bool // a send met a full socket since takeFull
@@ -76,8 +77,8 @@ func (w *Worker) SetTUN(t TUN) { w.tun, w.held = t, false }
 
 // Receive takes a train of datagrams, each seg bytes long, the last maybe shorter, with the ECN field of their outer
 // headers. b is changed in place, and not kept: relayed frames have been sent when it returns.
-func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int, _ uint8) {
-	w.now = now
+func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int, ecn uint8) {
+	w.now, w.ecn = now, ecn&ecnMask
 	w.plane.Advance(now)
 	if seg <= 0 {
 		seg = len(b)
