@@ -22,9 +22,15 @@ const wakeID = -1
 type Poller struct {
 	epoll, wake int
 	events      [maxEvents]unix.EpollEvent
+	inboxes     []watched // sockets that may hold what epoll does not see
 
 	mu     sync.Mutex // guards closed, and keeps wake open while it is written to
 	closed bool
+}
+
+type watched struct {
+	id int
+	s  *Socket
 }
 
 // NewPoller makes an empty poller.
@@ -53,6 +59,9 @@ func (p *Poller) control(op, fd, id int, events uint32) error {
 
 // Add watches s for reading.
 func (p *Poller) Add(id int, s forward.Source) error {
+	if u, ok := s.(*Socket); ok && u.inbox != nil {
+		p.inboxes = append(p.inboxes, watched{id, u})
+	}
 	return p.control(unix.EPOLL_CTL_ADD, s.FD(), id, unix.EPOLLIN)
 }
 
@@ -70,13 +79,43 @@ func (p *Poller) Interest(id int, s forward.Source, read, write bool) error {
 
 // Remove stops watching s, which must still be open.
 func (p *Poller) Remove(s forward.Source) error {
+	for i, w := range p.inboxes {
+		if forward.Source(w.s) == s {
+			p.inboxes = append(p.inboxes[:i], p.inboxes[i+1:]...)
+			break
+		}
+	}
 	return p.control(unix.EPOLL_CTL_DEL, s.FD(), 0, 0)
 }
 
 // Wait blocks until something is ready. The count includes a wake-up, whose event says nothing.
 func (p *Poller) Wait() (int, error) {
+	n, err := p.wait(p.forever())
+	if err != nil {
+		return 0, err
+	}
+	for _, w := range p.inboxes {
+		if w.s.waiting() && n < maxEvents {
+			p.events[n] = unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(w.id)}
+			n++
+		}
+	}
+	return n, nil
+}
+
+// forever is how long epoll may block: not at all while a socket holds datagrams already.
+func (p *Poller) forever() int {
+	for _, w := range p.inboxes {
+		if w.s.waiting() {
+			return 0
+		}
+	}
+	return -1
+}
+
+func (p *Poller) wait(timeout int) (int, error) {
 	for {
-		n, err := unix.EpollWait(p.epoll, p.events[:], -1)
+		n, err := unix.EpollWait(p.epoll, p.events[:], timeout)
 		if err == unix.EINTR {
 			continue
 		}

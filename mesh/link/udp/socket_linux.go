@@ -6,19 +6,19 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"skywire/mesh/forward"
 )
 
 // Socket is a UDP socket on a raw descriptor.
 type Socket struct {
-	fd   atomic.Int32 // -1 after Close
-	v6   bool
-	info Info
-	gso  atomic.Bool // turned off for good by the first EIO
+	fd      atomic.Int32 // -1 after Close
+	v6      bool
+	info    Info
+	gso     atomic.Bool   // turned off for good by the first refusal
+	refused atomic.Uint32 // the errno that turned it off
+	mmsg    atomic.Bool   // turned off for good by ENOSYS
+	inbox   *inbox        // where the kernel makes no trains; Receive's alone
 }
 
 // Listen makes a socket.
@@ -77,16 +77,42 @@ func (s *Socket) setUp(c Config, at netip.AddrPort) error {
 	if err := s.dontFragment(); err != nil {
 		return err
 	}
-	// Refused or trimmed sizes are shown by Info; the vpn app may raise them with SO_RCVBUFFORCE.
-	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF, c.Buffer)
-	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, c.Buffer)
+	s.setBuffers(c.Buffer)
 	if err := s.bind(at); err != nil {
 		return err
 	}
 	if !c.Plain {
 		s.probe()
 	}
+	s.askECN()
+	s.mmsg.Store(true)
+	if !s.info.GRO {
+		s.inbox = newInbox()
+	}
 	return s.local()
+}
+
+// askECN has the kernel tell the ECN field of what arrives. A dual-stack socket gets IPv4 under IPv4's option.
+func (s *Socket) askECN() {
+	s.info.ECN = true
+	if s.v6 {
+		s.info.ECN = unix.SetsockoptInt(s.FD(), unix.IPPROTO_IPV6, unix.IPV6_RECVTCLASS, 1) == nil
+	}
+	if !s.v6 || s.info.DualStack {
+		err := unix.SetsockoptInt(s.FD(), unix.IPPROTO_IP, unix.IP_RECVTOS, 1)
+		s.info.ECN = s.info.ECN && err == nil
+	}
+}
+
+// setBuffers asks for room in both directions, past the system's limits where we may. Refused or trimmed sizes are shown by
+// Info; a program with more rights may raise them later, on a copy of the descriptor.
+func (s *Socket) setBuffers(n int) {
+	s.info.AskedBuffer = n
+	for _, o := range [...]struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
+		if unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, o.force, n) != nil {
+			_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, o.plain, n)
+		}
+	}
 }
 
 // dontFragment sets DF on all that is sent, and has the kernel believe no path MTU but the device's: sizes are found by
@@ -148,6 +174,10 @@ func (s *Socket) Addr() netip.AddrPort { return s.info.Addr }
 func (s *Socket) Info() Info {
 	i := s.info
 	i.GSO = s.gso.Load()
+	i.MMsg = s.mmsg.Load()
+	if e := unix.Errno(s.refused.Load()); e != 0 {
+		i.GSORefused = e
+	}
 	// The kernel doubles what is asked, for its own books.
 	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
 		i.ReceiveBuffer = n / 2
@@ -166,163 +196,4 @@ func (s *Socket) Close() error {
 		return nil
 	}
 	return os.NewSyscallError("close", unix.Close(int(fd)))
-}
-
-// controlRoom holds one control message with an int: the segment size. The room is made of words, since the kernel's
-// headers in it are read and written as such.
-const controlRoom = 64
-
-type controlWords [controlRoom / 8]uint64
-
-// Receive reads one datagram or train into b, which should have 64 KiB. The errors are bare: unix.EAGAIN when nothing is
-// there, ErrTruncated.
-func (s *Socket) Receive(b []byte) (forward.Arrival, error) {
-	var (
-		msg     unix.Msghdr
-		iov     unix.Iovec
-		name    unix.RawSockaddrInet6 // the larger of the two
-		words   controlWords
-		control = (*[controlRoom]byte)(unsafe.Pointer(&words))
-	)
-	iov.Base = unsafe.SliceData(b)
-	iov.SetLen(len(b))
-	msg.Name = (*byte)(unsafe.Pointer(&name))
-	msg.Namelen = unix.SizeofSockaddrInet6
-	msg.Iov = &iov
-	msg.SetIovlen(1)
-	if s.info.GRO {
-		msg.Control = &control[0]
-		msg.SetControllen(len(control))
-	}
-	var n int
-	for {
-		r, _, e := unix.Syscall(unix.SYS_RECVMSG, uintptr(s.FD()), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT)
-		if e == unix.EINTR {
-			continue
-		}
-		if e != 0 {
-			return forward.Arrival{}, e
-		}
-		n = int(r)
-		break
-	}
-	if msg.Flags&unix.MSG_TRUNC != 0 {
-		return forward.Arrival{}, ErrTruncated
-	}
-	seg := n
-	if s.info.GRO {
-		if g := segmentSize(control[:msg.Controllen]); g > 0 && g < n {
-			seg = g
-		}
-	}
-	return forward.Arrival{N: n, Seg: seg, From: parseAddr(&name)}, nil
-}
-
-// segmentSize finds the UDP_GRO message among control messages; 0: there is none.
-func segmentSize(b []byte) int {
-	for len(b) >= unix.SizeofCmsghdr {
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
-		n := int(h.Len)
-		if n < unix.SizeofCmsghdr || n > len(b) {
-			return 0
-		}
-		data := unix.CmsgLen(0)
-		if h.Level == unix.IPPROTO_UDP && h.Type == unix.UDP_GRO && n >= data+4 {
-			return int(*(*int32)(unsafe.Pointer(&b[data])))
-		}
-		next := unix.CmsgSpace(n - data)
-		if next > len(b) {
-			return 0
-		}
-		b = b[next:]
-	}
-	return 0
-}
-
-// Send sends train, in datagrams of seg bytes, the last maybe shorter. It waits up to 2 ms for room. The errors are bare:
-// unix.EAGAIN when there was none and the rest of the train is dropped, unix.EMSGSIZE when a datagram is too large for
-// the device, ErrAddress.
-func (s *Socket) Send(to netip.AddrPort, train []byte, seg int, _ uint8) error {
-	if seg <= 0 || seg > len(train) {
-		seg = len(train)
-	}
-	var name unix.RawSockaddrInet6
-	size, ok := s.putAddr(&name, to)
-	if !ok {
-		return ErrAddress
-	}
-	refused := false
-	for len(train) > seg && s.gso.Load() && !refused {
-		n := min(MaxSegments, MaxTrain/seg) * seg
-		if n <= seg {
-			break
-		}
-		part := train[:min(n, len(train))]
-		switch err := s.sendOne(&name, size, part, seg); err {
-		case 0:
-			train = train[len(part):]
-		case unix.EIO:
-			s.gso.Store(false) // a device without checksum offload, before Linux 6.11
-		case unix.EINVAL:
-			refused = true // too long for the device in older kernels, or really no UDP_SEGMENT: one by one tells
-		default:
-			return err
-		}
-	}
-	for len(train) > 0 {
-		part := train[:min(seg, len(train))]
-		if err := s.sendOne(&name, size, part, 0); err != 0 {
-			return err
-		}
-		train = train[len(part):]
-	}
-	if refused {
-		s.gso.Store(false)
-	}
-	return nil
-}
-
-// sendOne makes the system call; segment 0 sends one datagram. errno 0 is success.
-func (s *Socket) sendOne(name *unix.RawSockaddrInet6, size uint32, b []byte, segment int) unix.Errno {
-	var (
-		msg     unix.Msghdr
-		iov     unix.Iovec
-		words   controlWords
-		control = (*[controlRoom]byte)(unsafe.Pointer(&words))
-	)
-	iov.Base = unsafe.SliceData(b)
-	iov.SetLen(len(b))
-	msg.Name = (*byte)(unsafe.Pointer(name))
-	msg.Namelen = size
-	msg.Iov = &iov
-	msg.SetIovlen(1)
-	if segment > 0 {
-		h := (*unix.Cmsghdr)(unsafe.Pointer(&control[0]))
-		h.Level, h.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
-		h.SetLen(unix.CmsgLen(2))
-		*(*uint16)(unsafe.Pointer(&control[unix.CmsgLen(0)])) = uint16(segment)
-		msg.Control = &control[0]
-		msg.SetControllen(unix.CmsgSpace(2))
-	}
-	waited := false
-	for {
-		_, _, e := unix.Syscall(unix.SYS_SENDMSG, uintptr(s.FD()), uintptr(unsafe.Pointer(&msg)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
-		switch {
-		case e == unix.EINTR:
-			continue
-		case (e == unix.EAGAIN || e == unix.ENOBUFS) && !waited:
-			waited = true
-			s.waitWritable()
-			continue
-		case e == unix.ENOBUFS:
-			return unix.EAGAIN
-		}
-		return e
-	}
-}
-
-// waitWritable waits for room, or for sendWait to pass.
-func (s *Socket) waitWritable() {
-	p := [1]unix.PollFd{{Fd: s.fd.Load(), Events: unix.POLLOUT}}
-	_, _ = unix.Poll(p[:], int(sendWait.Milliseconds()))
 }

@@ -26,6 +26,7 @@ const datagramRoom = 2048
 type Socket struct {
 	conn  *net.UDPConn
 	addr  netip.AddrPort
+	asked int
 	queue chan datagram
 	free  chan []byte
 	done  sync.WaitGroup
@@ -60,7 +61,7 @@ func Listen(c Config) (*Socket, error) {
 	}
 	_ = conn.SetReadBuffer(c.Buffer)
 	_ = conn.SetWriteBuffer(c.Buffer)
-	s := &Socket{conn: conn, queue: make(chan datagram, queueLen), free: make(chan []byte, queueLen+2)}
+	s := &Socket{conn: conn, asked: c.Buffer, queue: make(chan datagram, queueLen), free: make(chan []byte, queueLen+2)}
 	if a, ok := conn.LocalAddr().(*net.UDPAddr); ok {
 		s.addr = a.AddrPort()
 	}
@@ -115,7 +116,9 @@ func (s *Socket) FD() int { return -1 }
 func (s *Socket) Addr() netip.AddrPort { return s.addr }
 
 // Info returns what is known: the kernel's buffer sizes are not.
-func (s *Socket) Info() Info { return Info{Addr: s.addr, DualStack: s.addr.Addr().Is6()} }
+func (s *Socket) Info() Info {
+	return Info{Addr: s.addr, DualStack: s.addr.Addr().Is6(), AskedBuffer: s.asked}
+}
 
 // Receive takes one datagram that the reader has read; syscall.EAGAIN: there is none.
 func (s *Socket) Receive(b []byte) (forward.Arrival, error) {

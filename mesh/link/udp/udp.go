@@ -32,9 +32,13 @@ type Config struct {
 // Info is what a socket turned out to be.
 type Info struct {
 	Addr          netip.AddrPort
-	DualStack     bool // an IPv6 socket that does IPv4 too
-	GSO, GRO      bool
-	ReceiveBuffer int // bytes the kernel really gave, without its own overhead
+	DualStack     bool  // an IPv6 socket that does IPv4 too
+	GSO, GRO      bool  // trains out, trains in
+	GSORefused    error // why GSO was turned off, though the kernel has it: EIO is a device without checksum offload
+	MMsg          bool  // several datagrams a system call where GSO or GRO are missing
+	ECN           bool  // the ECN field of outer headers is read and written
+	AskedBuffer   int   // bytes asked of the kernel for each direction
+	ReceiveBuffer int   // bytes it really gave, without its own overhead; 0: not known here
 	SendBuffer    int
 }
 
