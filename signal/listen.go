@@ -84,6 +84,20 @@ func Listen(path string, mode os.FileMode) (net.Listener, error) {
 	return &listener{UnixListener: l, path: path, made: made}, nil
 }
 
+// Relisten returns the Listener of path for one that is open already: handed over by the program before in this process.
+func Relisten(l net.Listener, path string) (net.Listener, error) {
+	u, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fmt.Errorf("listen %s: handed over is a %T", path, l)
+	}
+	made, err := os.Lstat(path)
+	if err != nil {
+		return nil, err
+	}
+	u.SetUnlinkOnClose(false)
+	return &listener{UnixListener: u, path: path, made: made}, nil
+}
+
 // removeDead removes a socket nobody listens on.
 func removeDead(path string) error {
 	st, err := os.Lstat(path)

@@ -8,33 +8,49 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"skywire/signal"
 )
 
-// listen opens the two sockets, so that a second viscript on the same directory fails before it does anything.
+// listen opens the sockets, so that a second viscript on the same directory fails before it does anything.
 func (s *Supervisor) listen() error {
 	var err error
-	if s.sock, err = signal.Listen(ControlSocket(s.c.RunDir), 0o600); err != nil {
+	if s.sock, err = s.listenUnix("control", ControlSocket(s.c.RunDir)); err != nil {
 		if errors.Is(err, signal.ErrInUse) {
 			return signal.Errorf(signal.ErrRefused, "viscript runs already in %s; to run a second one give it its own --run and --state", s.c.RunDir)
 		}
 		return err
 	}
-	if s.signalSock, err = signal.Listen(s.signalSocket(), 0o600); err != nil {
+	if s.signalSock, err = s.listenUnix("signal", s.signalSocket()); err != nil {
 		s.sock.Close()
 		return err
 	}
 	if addr := s.file.Settings.SignalTCP; addr != "" {
-		if s.signalTCP, err = listenLoopback(addr); err != nil {
+		if s.signalTCP = s.handedListener("tcp"); s.signalTCP == nil {
+			s.signalTCP, err = listenLoopback(addr)
+		}
+		if err != nil {
 			s.sock.Close()
 			s.signalSock.Close()
 			return fmt.Errorf("settings.signal_tcp: %w", err)
 		}
 	}
 	return nil
+}
+
+// listenUnix takes over the socket that the program before us has left, or opens one.
+func (s *Supervisor) listenUnix(name, path string) (net.Listener, error) {
+	if l := s.handedListener(name); l != nil {
+		again, err := signal.Relisten(l, path)
+		if err == nil {
+			return again, nil
+		}
+		l.Close() // its file is gone: nobody could dial it
+	}
+	return signal.Listen(path, 0o600)
 }
 
 // listenLoopback refuses addresses that others on the network reach: the token crosses in the clear.
@@ -90,7 +106,11 @@ type params struct {
 	Attach  bool     `json:"attach,omitempty"`
 	Timeout int64    `json:"timeout_ms,omitempty"`
 	Lines   *int     `json:"lines,omitempty"`
+	First   int      `json:"first,omitempty"` // at most so many of the oldest, to page with cursor
 	Follow  bool     `json:"follow,omitempty"`
+	Cursor  *uint64  `json:"cursor,omitempty"` // the number of the first line wanted
+	Since   string   `json:"since,omitempty"`  // RFC 3339
+	Level   string   `json:"level,omitempty"`
 	DryRun  bool     `json:"dry_run,omitempty"`
 	Data    []byte   `json:"data,omitempty"`
 	Signal  string   `json:"signal,omitempty"`
@@ -120,6 +140,8 @@ func (s *Supervisor) control(ctx context.Context, r *signal.Request, at *attachm
 		return s.Ping(ctx, p.ID)
 	case "viscript.ru":
 		return s.Usage(ctx, p.ID)
+	case "viscript.top":
+		return s.Top(ctx)
 	case "viscript.stop":
 		return s.Stop(ctx, p.ID, time.Duration(p.Timeout)*time.Millisecond)
 	case "viscript.restart":
@@ -130,6 +152,8 @@ func (s *Supervisor) control(ctx context.Context, r *signal.Request, at *attachm
 		return s.controlEvents(ctx, r, p)
 	case "viscript.reload":
 		return s.Reload(ctx, p.DryRun)
+	case "viscript.upgrade":
+		return s.Upgrade(ctx)
 	case "viscript.attach":
 		return s.controlAttach(ctx, r, p, at)
 	case "viscript.input":
@@ -280,16 +304,51 @@ func (s *Supervisor) controlLogs(ctx context.Context, r *signal.Request, p param
 }
 
 func (s *Supervisor) controlEvents(ctx context.Context, r *signal.Request, p params) (any, error) {
-	return follow(ctx, r, s.bus, p, func(l Line) any { return json.RawMessage(l.Text) })
+	return follow(ctx, r, s.bus, p, func(l Line) any { // an Event with its number
+		return json.RawMessage(fmt.Sprintf(`{"seq":%d,%s`, l.Seq, strings.TrimPrefix(l.Text, "{")))
+	})
+}
+
+// filter leaves out the lines that were not asked for.
+func (p params) filter() (func([]Line) []Line, error) {
+	var since time.Time
+	if p.Since != "" {
+		var err error
+		if since, err = time.Parse(time.RFC3339Nano, p.Since); err != nil {
+			return nil, signal.Errorf(signal.ErrUsage, "since: %v", err)
+		}
+	}
+	least, known := ParseLevel(p.Level)
+	if p.Level != "" && !known {
+		return nil, signal.Errorf(signal.ErrUsage, "level %q: debug, info, warn or error", p.Level)
+	}
+	return func(lines []Line) []Line {
+		return slices.DeleteFunc(lines, func(l Line) bool {
+			return l.Time.Before(since) || p.Level != "" && l.Stream != streamNote && LevelOf(l.Text) < least
+		})
+	}, nil
 }
 
 // follow answers the last lines, or sends them and all that come as notifications until the caller gives up.
 func follow(ctx context.Context, r *signal.Request, ring *Ring, p params, show func(Line) any) (any, error) {
+	filter, err := p.filter()
+	if err != nil {
+		return nil, err
+	}
 	n := -1
 	if p.Lines != nil {
 		n = *p.Lines
 	}
-	lines, cursor := ring.Last(n)
+	lines, cursor := ring.Last(-1)
+	if p.Cursor != nil {
+		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.Seq < *p.Cursor })
+	}
+	if lines = filter(lines); n >= 0 {
+		lines = lines[max(0, len(lines)-n):]
+	}
+	if p.First > 0 {
+		lines = lines[:min(p.First, len(lines))]
+	}
 	if !p.Follow {
 		return render(newest(lines), show), nil
 	}
@@ -303,10 +362,10 @@ func follow(ctx context.Context, r *signal.Request, ring *Ring, p params, show f
 				part = part[k:]
 			}
 		}
-		var err error
 		if lines, cursor, err = ring.After(ctx, cursor); err != nil {
 			return nil, err
 		}
+		lines = filter(lines)
 	}
 }
 

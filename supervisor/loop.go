@@ -94,9 +94,10 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 			return nil, signal.Errorf(signal.ErrUsage, "an argument holds a zero byte")
 		}
 	}
+	if err := s.closed(); err != nil {
+		return nil, err
+	}
 	switch {
-	case s.closing:
-		return nil, signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
 	case active >= maxActive:
 		return nil, signal.Errorf(signal.ErrBusy, "%d apps are running already", active)
 	case size > maxArgs:
@@ -198,8 +199,12 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 	case err != nil:
 		s.setState(e, Failed, reason+"; "+err.Error())
 	case e.asked && e.again && !s.closing:
-		e.restarts++
 		e.policy.row = 0
+		if s.frozen { // the program that replaces this one starts it
+			s.setState(e, Backoff, "viscript is upgraded")
+			return
+		}
+		e.restarts++
 		s.setState(e, Exited, "stopped")
 		e.rest = make(chan struct{}) // the launch makes another; whoever waits for rest has the old one
 		if err := s.launch(e); err != nil {
@@ -236,7 +241,7 @@ func (s *Supervisor) afterEnd(e *entry, exit proc.Exit, ran time.Duration, reaso
 func (s *Supervisor) again(e *entry, delay time.Duration) {
 	e.timer = time.AfterFunc(delay, func() {
 		s.post(func() {
-			if e.state != Backoff {
+			if e.state != Backoff || s.frozen {
 				return
 			}
 			e.restarts++
@@ -262,7 +267,9 @@ func (s *Supervisor) stop(e *entry, grace time.Duration, again bool) {
 	}
 	switch {
 	case e.state == Backoff:
-		e.timer.Stop()
+		if e.timer != nil {
+			e.timer.Stop()
+		}
 		s.setState(e, Exited, "stopped, "+e.reason)
 		if again {
 			e.restarts++
@@ -316,6 +323,7 @@ func (s *Supervisor) setState(e *entry, to State, reason string) {
 
 // Event is one line of events.
 type Event struct {
+	Seq    uint64    `json:"seq,omitempty"` // counts from 1, also over a kill of viscript
 	Time   time.Time `json:"time"`
 	ID     uint64    `json:"id,omitempty"`
 	App    string    `json:"app,omitempty"`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"time"
 
 	"skywire/signal"
@@ -114,6 +115,50 @@ func (s *Supervisor) Usage(ctx context.Context, ref string) (Resources, error) {
 		out.App = said
 	}
 	return out, nil
+}
+
+// CPU is what the tree has used, in seconds; nil if unknown.
+func (r *Resources) CPU() *float64 {
+	if r.CPUUser == nil || r.CPUSys == nil {
+		return nil
+	}
+	sum := *r.CPUUser + *r.CPUSys
+	return &sum
+}
+
+// Top is an app with what it uses, as the kernel tells; the app itself is not asked.
+type Top struct {
+	Item
+	Usage Resources `json:"usage"`
+}
+
+// Top measures all apps that run, wait or have failed, by id.
+func (s *Supervisor) Top(ctx context.Context) ([]Top, error) {
+	list := []Top{}
+	runs := []running{}
+	err := s.do(ctx, func() error {
+		for _, e := range slices.Backward(s.entries()) {
+			if e.state != Exited {
+				list, runs = append(list, Top{Item: e.item()}), append(runs, e.run)
+			}
+		}
+		return nil
+	})
+	for i, run := range runs { // outside the loop: it reads /proc
+		t := &list[i]
+		t.Usage = Resources{ID: t.ID, App: json.RawMessage("null")}
+		if run == nil {
+			continue
+		}
+		u, known := run.Usage()
+		wall := s.c.now().Sub(*t.Started)
+		t.Usage.PID, t.Usage.Source, t.Usage.Uptime = run.ID().PID, u.Source, float64(wall.Milliseconds())/1000
+		if known {
+			t.Usage.measure(u, wall)
+			t.RSS, t.CPUPercent = t.Usage.RSS, t.Usage.CPUPercent
+		}
+	}
+	return list, err
 }
 
 func (r *Resources) measure(u proc.Usage, wall time.Duration) {

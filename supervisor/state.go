@@ -193,6 +193,10 @@ func (s *Supervisor) keepLines(e *entry) offsets {
 func (s *Supervisor) resume(e *entry, a savedApp) {
 	if a.State == Backoff {
 		close(e.rest)
+		if a.Again { // stopped for an upgrade
+			s.again(e, 0)
+			return
+		}
 		s.again(e, e.policy.wait())
 		return
 	}
@@ -217,6 +221,10 @@ func (s *Supervisor) adopt(e *entry, a savedApp, from offsets) {
 	}
 	e.adopted = !child.Ours()
 	p := &process{s: s, id: a.ID, child: child}
+	if name := strconv.FormatUint(a.ID, 10); s.handed[name] != nil {
+		p.input = s.handed[name]
+		delete(s.handed, name)
+	}
 	stdout, _ := proc.Reopen(s.pipePath(a.ID, streamOut))
 	stderr, _ := proc.Reopen(s.pipePath(a.ID, streamErr))
 	p.pump(e.out, stdout, stderr, from)

@@ -68,6 +68,9 @@ type Config struct {
 	Self     string                 // our own binary
 	LinkDirs []string               // where links to it may be
 
+	Version string                       // of this program
+	Exec    func(environ []string) error // replaces this program by the file at Self, with the same arguments; nil: no upgrade
+
 	Subreaper  bool             // orphans of apps come to this process: only a main may say so
 	ChildEnded <-chan os.Signal // SIGCHLD, needed with Subreaper
 	Sections   []string         // sections of config.yaml that applets own, for check and reload
@@ -96,10 +99,14 @@ type Supervisor struct {
 	nextID   uint64
 	reserved uint64 // ids up to here are written off in the state directory
 	closing  bool
+	frozen   bool  // an upgrade is under way: nothing is started
 	ram      bool  // the run directory is RAM: lines of logs may be kept there
 	saveErr  error // of the last save
 
 	sock, signalSock, signalTCP net.Listener // open from listen on
+
+	generation int                 // how often this process was upgraded
+	handed     map[string]*os.File // left by the program before; nil after the start
 }
 
 // entry is one start command.
@@ -191,7 +198,9 @@ func (s *Supervisor) signalSocket() string { return filepath.Join(s.c.RunDir, "s
 // Run is the daemon: it adopts what an earlier, killed run has left, starts the apps with autostart and serves the
 // sockets until ctx ends; then it stops every app and returns when all have ended.
 func (s *Supervisor) Run(ctx context.Context) error {
+	s.takeOver()
 	if err := s.listen(); err != nil {
+		s.dropHanded()
 		return err
 	}
 	s.host = proc.NewHost(s.log, s.c.Subreaper)
@@ -208,6 +217,11 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		s.bus.restore(openJournal(filepath.Join(s.c.RunDir, "log", "events")+journalSuffix, s.bus.limit))
 	}
 	s.restore()
+	s.dropHanded()
+	if s.generation > 0 {
+		s.log.Info("upgraded", "to", s.c.Version)
+		s.event(nil, "upgraded", s.c.Version)
+	}
 	s.serve(inner)
 	s.autostart()
 	s.loop(ctx)
@@ -218,10 +232,15 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	return nil
 }
 
-// autostart starts what is configured so and was not adopted.
+// autostart starts what is configured so. What an earlier viscript of this boot has left, running or ended, stays as it
+// is: a stopped app stays stopped when viscript is killed.
 func (s *Supervisor) autostart() {
+	known := map[string]bool{}
+	for _, e := range s.table {
+		known[e.app.Name] = true
+	}
 	for _, a := range sortedApps(s.file) {
-		if !a.Autostart || s.runs(a.Name) {
+		if !a.Autostart || known[a.Name] {
 			continue
 		}
 		if e, err := s.start(a, nil, nil); err != nil {

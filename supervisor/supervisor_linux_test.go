@@ -32,6 +32,10 @@ import (
 
 // TestMain makes the test binary the apps of the tests, too.
 func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "--version" {
+		fmt.Println("2")
+		return
+	}
 	switch os.Getenv("SUPERVISOR_TEST_APP") {
 	case "":
 		os.Exit(m.Run())
@@ -74,7 +78,8 @@ func TestMain(m *testing.M) {
 	case "viscript": // a daemon to be killed
 		s, err := New(Config{
 			File: os.Getenv("TEST_CONFIG"), FileNamed: true, StateDir: os.Getenv("TEST_STATE"), RunDir: os.Getenv("TEST_RUN"),
-			Environ: os.Environ(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Subreaper: true,
+			Environ: os.Environ(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Subreaper: true, Self: os.Args[0],
+			Version: "2", Exec: func(environ []string) error { return syscall.Exec(os.Args[0], os.Args, environ) },
 		})
 		if err == nil {
 			err = s.Run(context.Background())

@@ -191,8 +191,8 @@ func (s *Supervisor) end(ctx context.Context, ref string, grace time.Duration, a
 		}
 		if !e.active() {
 			if again {
-				if s.closing {
-					return signal.Errorf(signal.ErrNotRunning, "viscript is shutting down")
+				if err := s.closed(); err != nil {
+					return err
 				}
 				e.restarts++
 				e.out.tap = newTap(nil)
@@ -240,17 +240,22 @@ type Info struct {
 	Running int     `json:"running"`
 	Failed  int     `json:"failed"`
 	LastID  uint64  `json:"last_id"`
-	Saved   bool    `json:"state_saved"`
-	Problem string  `json:"problem,omitempty"`
+	Version string  `json:"version"`
+	// Generation counts the upgrades of this process.
+	Generation int    `json:"generation"`
+	LogsKept   bool   `json:"logs_kept"` // lines outlive a killed viscript
+	Saved      bool   `json:"state_saved"`
+	Problem    string `json:"problem,omitempty"`
 }
 
 // Status describes the supervisor itself.
 func (s *Supervisor) Status(ctx context.Context) (Info, error) {
 	in := Info{
 		PID: os.Getpid(), Uptime: s.c.now().Sub(s.began).Seconds(), State: s.c.StateDir, Run: s.c.RunDir,
-		Socket: ControlSocket(s.c.RunDir),
+		Socket: ControlSocket(s.c.RunDir), Version: s.c.Version,
 	}
 	err := s.do(ctx, func() error {
+		in.Generation, in.LogsKept = s.generation, s.ram
 		in.Config, in.Apps, in.LastID, in.Saved = s.configName(), len(s.file.Apps), s.nextID, s.saveErr == nil
 		if s.saveErr != nil {
 			in.Problem = "state not saved: " + s.saveErr.Error()

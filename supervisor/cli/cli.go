@@ -62,13 +62,15 @@ func Verbs() []Verb {
 		{Name: "ps", Aliases: []string{"la", "list_apps"}, Args: "[-a] [-f]", Summary: "what runs; -a also what has ended, -f all columns", run: ps},
 		{Name: "ping", Args: "ID…", Summary: "ask apps whether they are alive", run: ping},
 		{Name: "ru", Aliases: []string{"res_usage"}, Args: "ID…", Summary: "resources of the whole process tree", run: ru},
+		{Name: "top", Args: "[-d S] [-n N]", Summary: "resources of all apps, live in a terminal", run: top},
 		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID… [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
 		{Name: "restart", Args: "ID…", Summary: "stop and start again under the same id", run: restart},
 		{Name: "attach", Args: "ID", Summary: "bind this terminal to an app; Ctrl-Z detaches", run: attach},
-		{Name: "logs", Args: "ID [-f] [-n N]", Summary: "the last lines of an app's output", run: logs},
+		{Name: "logs", Args: "ID [-f] [-n N] [--since T] [--cursor N] [--level L]", Summary: "the last lines of an app's output", run: logs},
 		{Name: "events", Args: "[-f] [-n N]", Summary: "what happened", run: events},
 		{Name: "status", Summary: "viscript itself", run: status},
 		{Name: "reload", Args: "[--dry-run]", Summary: "read config.yaml again, apply the difference", run: reload},
+		{Name: "upgrade", Summary: "replace viscript by its new file; apps go on", run: upgrade},
 		{Name: "config", Args: "check [FILE]", Summary: "check config.yaml, needs no running viscript", run: check},
 		{Name: "clear", Aliases: []string{"c", "cls"}, Summary: "clear the screen", shell: true, run: clearScreen},
 		{Name: "exit", Aliases: []string{"quit", "q"}, Summary: "leave the shell; apps go on", shell: true, run: leave},
@@ -282,7 +284,7 @@ func (s *session) call(ctx context.Context, method string, params, result any, p
 	}
 	err = c.Call(ctx, method, params, result)
 	if errors.Is(err, signal.ErrClosed) {
-		return signal.Errorf(signal.ErrNotRunning, "viscript ended meanwhile")
+		return errGone
 	}
 	return err
 }

@@ -109,6 +109,7 @@ func (in *input) readKeys(ctx context.Context, b []byte) (int, error) {
 
 const (
 	ctrlC = 0x03
+	ctrlD = 0x04
 	ctrlU = 0x15 // in the line editor: empties the line
 	ctrlZ = 0x1a
 )

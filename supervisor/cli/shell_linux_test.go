@@ -120,6 +120,60 @@ const apps2 = `apps:
   tick: {path: /bin/sh, daemon: true, default_args: [-c, 'while :; do echo tick; sleep 0.05; done']}
 `
 
+// TestTop looks at top in the shell's terminal.
+func TestTop(t *testing.T) {
+	t.Parallel()
+	dir := daemon(t, apps2)
+	person, tty := terminal(t)
+	s := &screen{}
+	go s.follow(person)
+	ended := make(chan int, 1)
+	go func() { ended <- Main(t.Context(), Config{RunDir: dir, Stdin: tty, Stdout: tty, Stderr: tty}, nil) }()
+	s.shows(t, "viscript> ")
+	fmt.Fprint(person, "start tick\r")
+	s.shows(t, "viscript> ")
+	fmt.Fprint(person, "top -d 0.2\r")
+	s.shows(t, screenOpen)
+	s.shows(t, "1 apps, 1 running")
+	s.shows(t, "tick")
+	s.shows(t, "1 apps, 1 running") // by itself
+	fmt.Fprint(person, "m")
+	s.shows(t, "q quits")
+	fmt.Fprint(person, "q")
+	s.shows(t, screenClose)
+	s.shows(t, "viscript> ")
+	fmt.Fprint(person, "top\r")
+	s.shows(t, "1 apps, 1 running")
+	fmt.Fprint(person, "\x03")
+	s.shows(t, screenClose)
+	fmt.Fprint(person, "sd tick\r")
+	s.shows(t, "tick#1 stopped")
+	fmt.Fprint(person, "exit\r")
+	if code := <-ended; code != 0 {
+		t.Errorf("status %d", code)
+	}
+}
+
+func TestParseSince(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.Local)
+	tests := []struct{ text, want string }{
+		{"10m", "2026-03-01 11:50:00"},
+		{"-10m", "2026-03-01 11:50:00"},
+		{"09:30", "2026-03-01 09:30:00"},
+		{"2026-02-01", "2026-02-01 00:00:00"},
+		{"2026-02-01 10:11", "2026-02-01 10:11:00"},
+		{"soon", ""},
+		{"", ""},
+	}
+	for _, tt := range tests {
+		at, err := parseSince(tt.text, now)
+		if got := at.Format(time.DateTime); (err == nil) != (tt.want != "") || err == nil && got != tt.want {
+			t.Errorf("parseSince(%q) = %s, %v, want %q", tt.text, got, err, tt.want)
+		}
+	}
+}
+
 // TestShell types at a terminal.
 func TestShell(t *testing.T) {
 	t.Parallel()

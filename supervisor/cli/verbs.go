@@ -260,89 +260,6 @@ func restart(ctx context.Context, s *session, f *flags) error {
 	}, func(it supervisor.Item) { fmt.Fprintf(s.out, "%s#%d %s\n", it.Name, it.ID, it.State) })
 }
 
-func logs(ctx context.Context, s *session, f *flags) error {
-	following := f.Bool("f", false, "go on with what comes; Ctrl-C ends")
-	n := f.Int("n", -1, "the last `N` lines (default: all that is kept)")
-	words, err := f.parse(1, 1, false)
-	if err != nil {
-		return err
-	}
-	p := obj{"id": words[0], "lines": *n, "follow": *following}
-	return lines(ctx, s, f, "viscript.logs", p, *following, func(l supervisor.Line) {
-		if l.Stream == "viscript" {
-			fmt.Fprintf(s.out, "[viscript %s] %s\n", l.Time.Local().Format(time.TimeOnly), l.Text)
-			return
-		}
-		fmt.Fprintln(s.out, l.Text)
-	})
-}
-
-func events(ctx context.Context, s *session, f *flags) error {
-	following := f.Bool("f", false, "go on with what comes; Ctrl-C ends")
-	n := f.Int("n", -1, "the last `N` events (default: all that is kept)")
-	if _, err := f.parse(0, 0, false); err != nil {
-		return err
-	}
-	p := obj{"lines": *n, "follow": *following}
-	return lines(ctx, s, f, "viscript.events", p, *following, func(e supervisor.Event) {
-		who := ""
-		if e.ID != 0 {
-			who = fmt.Sprintf(" %s#%d", e.App, e.ID)
-		}
-		reason := ""
-		if e.Reason != "" {
-			reason = ": " + e.Reason
-		}
-		fmt.Fprintf(s.out, "%s%s %s%s\n", e.Time.Local().Format(time.DateTime), who, e.Event, reason)
-	})
-}
-
-// lines prints lines, and those that come if following; with --json one document, or one line each when following.
-func lines[T any](ctx context.Context, s *session, f *flags, method string, p any, following bool, show func(T)) error {
-	if !following {
-		list := []T{}
-		if err := s.call(ctx, method, p, &list, false); err != nil {
-			return err
-		}
-		if f.json {
-			return s.printJSON(list)
-		}
-		for _, l := range list {
-			show(l)
-		}
-		return nil
-	}
-	if _, err := s.connect(ctx); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- s.call(ctx, method, p, nil, true) }()
-	for {
-		select {
-		case r := <-s.notes:
-			var raw []json.RawMessage
-			if r.Method != "viscript.lines" || json.Unmarshal(r.Params, &raw) != nil {
-				continue
-			}
-			for _, b := range raw {
-				var l T
-				if f.json {
-					fmt.Fprintf(s.out, "%s\n", b)
-				} else if json.Unmarshal(b, &l) == nil {
-					show(l)
-				}
-			}
-		case err := <-ended:
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-	}
-}
-
 func status(ctx context.Context, s *session, f *flags) error {
 	if _, err := f.parse(0, 0, false); err != nil {
 		return err
@@ -356,11 +273,15 @@ func status(ctx context.Context, s *session, f *flags) error {
 	}
 	t := s.table()
 	t.row("pid", in.PID)
+	t.row("version", in.Version)
 	t.row("uptime", uptime(time.Duration(in.Uptime*float64(time.Second))))
 	t.row("config", in.Config)
 	t.row("socket", in.Socket)
 	t.row("apps", fmt.Sprintf("%d configured, %d running, %d failed", in.Apps, in.Running, in.Failed))
 	t.row("last id", in.LastID)
+	if !in.LogsKept {
+		t.row("logs", "in viscript alone: the run directory is not in RAM, so a kill of viscript loses them")
+	}
 	if in.Problem != "" {
 		t.row("problem", in.Problem)
 	}

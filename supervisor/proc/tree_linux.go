@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -128,7 +129,9 @@ func (c *Child) members(deep bool) []stat {
 		out = append(out, all[pid])
 		c.seen[pid] = all[pid].start
 	}
-	slices.SortFunc(out, func(a, b stat) int { return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.pid, b.pid)) })
+	sort.Slice(out, func(i, j int) bool {
+		return cmp.Or(cmp.Compare(out[i].start, out[j].start), cmp.Compare(out[i].pid, out[j].pid)) < 0
+	})
 	return out
 }
 

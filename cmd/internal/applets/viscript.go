@@ -25,7 +25,7 @@ const (
 with the status of the last that failed. ID is 3, a name, or name#3. An app's user arguments replace its default_args.`
 	viscriptRunAbout = `The daemon: starts the apps of config.yaml that have autostart, and serves the verbs on RUN/viscript.sock. It stops all
 apps when it ends by SIGINT or SIGTERM. When it is killed they go on, and the next run adopts them: ids, ps, sd and
-what they have printed meanwhile stay; their exit status is unknown then, and older log lines are gone.`
+all they have printed stay; their exit status is unknown then. viscript upgrade replaces it without a gap.`
 )
 
 func viscriptApplet() applet.Applet {
@@ -77,10 +77,11 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	c := supervisor.Config{
 		File: f.Config, FileNamed: f.Given("config") || e.Getenv("SKYWIRE_CONFIG") != "", StateDir: f.State, RunDir: f.Run,
 		Environ: e.Environ, Log: f.Logger(), Sections: sectionNames(),
-		Inproc: inprocApps(), Answers: answers, Subreaper: true,
+		Inproc: inprocApps(), Answers: answers, Subreaper: true, Version: applet.Version().Version,
 	}
 	if self, err := os.Executable(); err == nil {
 		c.Self = self
+		c.Exec = replaceSelf(self)
 		c.LinkDirs = linkDirs(self)
 	}
 	ended, stop := childEnded()

@@ -8,6 +8,13 @@ import (
 	"syscall"
 )
 
+// replaceSelf has the file at path take over this process, with the arguments that it was started with.
+func replaceSelf(path string) func(environ []string) error {
+	return func(environ []string) error {
+		return &os.PathError{Op: "exec", Path: path, Err: syscall.Exec(path, os.Args, environ)}
+	}
+}
+
 // childEnded tells when a child of this process has ended. One waiting signal is enough: whoever hears it looks at all.
 func childEnded() (<-chan os.Signal, func()) {
 	c := make(chan os.Signal, 1)
