@@ -17,9 +17,9 @@ func (c *Conn) Call(ctx context.Context, method string, params, result any) erro
 	return err
 }
 
-// CallFile is Call with an open file passed along; f stays the caller's to close.
-func (c *Conn) CallFile(ctx context.Context, method string, params, result any, f *os.File) error {
-	files, err := c.call(ctx, method, params, result, []*os.File{f})
+// CallFile is Call with open files passed along, at most MaxFiles; they stay the caller's to close.
+func (c *Conn) CallFile(ctx context.Context, method string, params, result any, f ...*os.File) error {
+	files, err := c.call(ctx, method, params, result, f)
 	closeFiles(files)
 	return err
 }

@@ -26,6 +26,9 @@ type Config struct {
 	Name  string // at most 15 bytes; "tun%d" lets the kernel choose
 	Owner int    // uid that may attach to the device by name, for a node that runs without rights; 0: nobody but root
 	Plain bool   // no IFF_VNET_HDR: one packet a system call
+	// Queues above 1 make a device that takes so many by AddQueue, the first one counted. A flow stays on one queue: that
+	// to which its answers are written, as soon as there are any.
+	Queues int
 }
 
 // MTU bounds of a device that carries IPv6 and whose packets, sealed, still fit a UDP datagram.

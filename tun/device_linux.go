@@ -33,7 +33,7 @@ const (
 )
 
 func create(c Config) (*os.File, string, error) {
-	params := water.PlatformSpecificParams{Name: c.Name, Persist: !c.Plain}
+	params := water.PlatformSpecificParams{Name: c.Name, Persist: !c.Plain, MultiQueue: c.Queues > 1}
 	if c.Owner != 0 {
 		params.Permissions = &water.DevicePermissions{Owner: uint(c.Owner), Group: ^uint(0)}
 	}
@@ -44,9 +44,9 @@ func create(c Config) (*os.File, string, error) {
 	if c.Plain {
 		return f, name, nil
 	}
-	f, err = attach(name, unix.IFF_TUN|unix.IFF_NO_PI|unix.IFF_VNET_HDR)
+	f, err = attach(name, c.flags())
 	if err != nil {
-		return nil, "", fmt.Errorf("attach to TUN device %s: %w", name, errors.Join(explain(err), remove(name)))
+		return nil, "", fmt.Errorf("attach to TUN device %s: %w", name, errors.Join(explain(err), remove(c, name)))
 	}
 	if err := unix.IoctlSetInt(int(f.Fd()), unix.TUNSETPERSIST, 0); err != nil {
 		return nil, "", fmt.Errorf("make TUN device %s last only while open: %w", name, errors.Join(err, f.Close()))
@@ -75,6 +75,28 @@ func throughWater(plain bool, params water.PlatformSpecificParams) (*os.File, st
 	return nil, w.Name(), f.Close()
 }
 
+// flags are those of the device's queues.
+func (c Config) flags() uint16 {
+	flags := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	if !c.Plain {
+		flags |= unix.IFF_VNET_HDR
+	}
+	if c.Queues > 1 {
+		flags |= unix.IFF_MULTI_QUEUE
+	}
+	return flags
+}
+
+// AddQueue opens a further queue of the device of that name that Create made with this Config. From then on the kernel
+// gives it a share of the flows, so it has to be read.
+func AddQueue(c Config, name string) (*os.File, error) {
+	f, err := attach(name, c.flags())
+	if err != nil {
+		return nil, fmt.Errorf("add a queue to TUN device %s: %w", name, explain(err))
+	}
+	return f, nil
+}
+
 // attach opens a queue of the named device with exactly these flags.
 func attach(name string, flags uint16) (*os.File, error) {
 	fd, err := unix.Open(tunPath, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -93,8 +115,9 @@ func attach(name string, flags uint16) (*os.File, error) {
 }
 
 // remove takes back a persistent device that attach could not use.
-func remove(name string) error {
-	f, err := attach(name, unix.IFF_TUN|unix.IFF_NO_PI)
+func remove(c Config, name string) error {
+	c.Plain = true
+	f, err := attach(name, c.flags())
 	if err != nil {
 		return nil //nolint:nilerr // somebody else's, or gone: not ours to remove
 	}

@@ -54,8 +54,14 @@ type Client struct {
 }
 
 type heldTUN struct {
-	file *os.File
-	mtu  int
+	queues []*os.File
+	mtu    int
+}
+
+func (t heldTUN) close() {
+	for _, f := range t.queues {
+		f.Close()
+	}
 }
 
 // Dial connects to the node whose run directory is run.
@@ -117,7 +123,7 @@ func (c *Client) tellAgain(ctx context.Context, conn *signal.Conn) error {
 		}
 	}
 	for device, t := range tuns {
-		if err := conn.CallFile(ctx, "tun.attach", TUN{Device: device, MTU: t.mtu}, nil, t.file); err != nil {
+		if err := conn.CallFile(ctx, "tun.attach", TUN{Device: device, MTU: t.mtu}, nil, t.queues...); err != nil {
 			return fmt.Errorf("tun.attach %s: %w", device, err)
 		}
 	}
@@ -183,7 +189,7 @@ func (c *Client) Close() error {
 	}
 	c.closed = true
 	for _, t := range c.tuns {
-		t.file.Close()
+		t.close()
 	}
 	c.tuns = map[string]heldTUN{}
 	close(c.changed)
@@ -306,31 +312,36 @@ func (c *Client) Ping(ctx context.Context, to key.Public) (time.Duration, error)
 	return time.Duration(r.RTT * float64(time.Millisecond)), err
 }
 
-// AttachTUN hands the device to the node. The Client keeps a duplicate and gives it to a node that comes back; f stays
-// the caller's.
-func (c *Client) AttachTUN(ctx context.Context, f *os.File, device string, mtu int) error {
+// AttachTUN hands the queues of a device to the node. The Client keeps duplicates and gives them to a node that comes
+// back; queues stay the caller's.
+func (c *Client) AttachTUN(ctx context.Context, queues []*os.File, device string, mtu int) error {
 	conn, _, err := c.current()
 	if err != nil {
 		return err
 	}
-	dup, err := duplicate(f)
-	if err != nil {
-		return fmt.Errorf("keep %s: %w", device, err)
+	held := heldTUN{mtu: mtu}
+	for _, f := range queues {
+		dup, err := duplicate(f)
+		if err != nil {
+			held.close()
+			return fmt.Errorf("keep %s: %w", device, err)
+		}
+		held.queues = append(held.queues, dup)
 	}
-	if err := conn.CallFile(ctx, "tun.attach", TUN{Device: device, MTU: mtu}, nil, dup); err != nil {
-		dup.Close()
+	if err := conn.CallFile(ctx, "tun.attach", TUN{Device: device, MTU: mtu}, nil, held.queues...); err != nil {
+		held.close()
 		return goneIsNotRunning(err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, ok := c.tuns[device]; ok {
-		old.file.Close()
+		old.close()
 	}
 	if c.closed {
-		dup.Close()
+		held.close()
 		return ErrClosed
 	}
-	c.tuns[device] = heldTUN{dup, mtu}
+	c.tuns[device] = held
 	return nil
 }
 
@@ -338,7 +349,7 @@ func (c *Client) AttachTUN(ctx context.Context, f *os.File, device string, mtu i
 func (c *Client) DetachTUN(ctx context.Context, device string) error {
 	c.mu.Lock()
 	if t, ok := c.tuns[device]; ok {
-		t.file.Close()
+		t.close()
 		delete(c.tuns, device)
 	}
 	c.mu.Unlock()

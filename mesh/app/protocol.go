@@ -24,6 +24,7 @@ type Info struct {
 	Name    string        `json:"name"`
 	Prefix  netip.Prefix  `json:"prefix"`
 	Network key.NetworkID `json:"network"`
+	Queues  int           `json:"queues,omitempty"` // that a TUN device should have: one for each event loop
 }
 
 // Registration is what an app tells the node of itself; it holds for the life of the connection.
@@ -66,7 +67,11 @@ type Traffic struct {
 	Received uint64 `json:"received_bytes"`
 }
 
-// TUN names a device of which the descriptor is handed over in the same message.
+// MaxQueues bounds the queues of a TUN device that is handed over.
+const MaxQueues = 8
+
+// TUN names a device of which the descriptor is handed over in the same message, or those of all its queues: the kernel
+// spreads flows over all that are open, so the node reads every one, whatever the number of its loops.
 type TUN struct {
 	Device string `json:"device"`
 	MTU    int    `json:"mtu"`

@@ -218,8 +218,17 @@ func TestLaneOf(t *testing.T) {
 		spread             uint8
 		want               int
 	}{
-		{0, 1, 1, 9, 0}, {5, 1, 1, 0, 0}, {0, 1, 4, 0, 0}, {0, 1, 4, 7, 3}, {1, 2, 4, 0, 1}, {1, 2, 4, 3, 3}, {2, 4, 4, 7, 2},
-		{0, 3, 4, 1, 3}, {1, 3, 4, 1, 1}, {6, 7, 7, 3, 6}, {6, 7, 4, 3, 2},
+		{0, 1, 1, 9, 0},
+		{5, 1, 1, 0, 0},
+		{0, 1, 4, 0, 0},
+		{0, 1, 4, 7, 3},
+		{1, 2, 4, 0, 1},
+		{1, 2, 4, 3, 3},
+		{2, 4, 4, 7, 2},
+		{0, 3, 4, 1, 3},
+		{1, 3, 4, 1, 1},
+		{6, 7, 7, 3, 6},
+		{6, 7, 4, 3, 2},
 	} {
 		if got := laneOf(tt.loop, tt.loops, tt.lanes, tt.spread); got != tt.want {
 			t.Errorf("loop %d of %d, %d lanes, spread %d: lane %d, want %d", tt.loop, tt.loops, tt.lanes, tt.spread, got, tt.want)

@@ -108,7 +108,7 @@ func (s *Links) sessionConfig(bind []byte) session.Config {
 
 // payload is what our side of a handshake says; l may be nil for a peer that has no link yet.
 func (s *Links) payload(l *Link) wire.Payload {
-	p := wire.Payload{Ports: 1, Key: 1, MTU: uint16(s.cfg.MTU), Boot: s.cfg.Boot}
+	p := wire.Payload{Ports: uint8(s.cfg.Ports), Key: 1, MTU: uint16(s.cfg.MTU), Boot: s.cfg.Boot}
 	if l != nil {
 		p.Key = l.ring.NewRecvID()
 	}
@@ -249,6 +249,8 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	was := l.state
 	again := l.boot != keys.Theirs.Boot
 	l.boot = keys.Theirs.Boot
+	l.theirPorts = min(max(int(keys.Theirs.Ports), 1), wire.MaxLanes)
+	l.ports = ports{}
 	l.lastRx = now
 	l.hsAt, l.hs, l.hsTries = 0, nil, 0
 	l.ping.reset(now)
@@ -394,7 +396,7 @@ func (s *Links) receiveHint(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	for _, l := range s.order {
-		if l.state != Up || l.endpoint != from || l.hs != nil || now-l.hsHint < s.timers.HintEvery && l.hsHint != 0 {
+		if l.state != Up || !l.at(from) || l.hs != nil || now-l.hsHint < s.timers.HintEvery && l.hsHint != 0 {
 			continue
 		}
 		ours := h.Type == wire.TypeLink && h.Label == l.theirLabel && h.Counter < l.counter && h.Counter+1024 >= l.counter

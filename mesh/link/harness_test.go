@@ -112,7 +112,8 @@ type box struct {
 	links *Links
 	id    *key.Private
 	key   key.Public
-	addr  netip.AddrPort
+	addr  netip.AddrPort // of its first port
+	nat   *nat           // that it is behind, if any
 	next  time.Duration
 
 	refuse    bool
@@ -146,9 +147,39 @@ func (b *lab) add(n byte, c Config) *box {
 	x := &box{lab: b, addr: addrPort(n), id: identity(b.t, n), sentData: map[uint32]bool{}}
 	x.key = x.id.Public()
 	x.start(c)
-	b.at[x.addr] = x
+	for i := range max(c.Ports, 1) {
+		b.at[above(x.addr, i)] = x
+	}
 	b.boxes = append(b.boxes, x)
 	return x
+}
+
+// above is the address i ports higher.
+func above(a netip.AddrPort, i int) netip.AddrPort {
+	return netip.AddrPortFrom(a.Addr(), a.Port()+uint16(i))
+}
+
+// nat gives each pair of an inner and an outer address a port of its own, and lets nothing in that was not asked for.
+type nat struct {
+	lab  *lab
+	box  *box
+	addr netip.Addr
+	out  map[[2]netip.AddrPort]netip.AddrPort // inner, outer → port of ours
+	in   map[[2]netip.AddrPort]netip.AddrPort // port of ours, outer → inner
+}
+
+func (x *box) behind(addr netip.Addr) {
+	x.nat = &nat{lab: x.lab, box: x, addr: addr, out: map[[2]netip.AddrPort]netip.AddrPort{}, in: map[[2]netip.AddrPort]netip.AddrPort{}}
+}
+
+func (a *nat) leave(from, to netip.AddrPort) netip.AddrPort {
+	k := [2]netip.AddrPort{from, to}
+	if _, ok := a.out[k]; !ok {
+		a.out[k] = netip.AddrPortFrom(a.addr, uint16(30000+97*len(a.out)%1000))
+		a.in[[2]netip.AddrPort{a.out[k], to}] = from
+		a.lab.at[a.out[k]] = a.box
+	}
+	return a.out[k]
 }
 
 // start makes the machine anew, as a restart would.
@@ -196,14 +227,21 @@ func (x *box) up(to *box) bool { l := x.link(to); return l != nil && l.State() =
 func (x *box) Transmit(to forward.Endpoint, b []byte) {
 	n := x.lab
 	x.bytesOut += len(b)
-	from, b := x.addr, bytes.Clone(b)
+	from, b := above(x.addr, int(to.Socket)), bytes.Clone(b)
+	if x.nat != nil {
+		from = x.nat.leave(from, to.Addr)
+	}
 	if n.tap != nil {
 		n.tap(from, to.Addr, b)
 	}
 	for _, d := range n.fate(from, to.Addr, b) {
 		n.after(d, func() {
-			if dst := n.at[to.Addr]; dst != nil {
-				dst.links.Datagram(n.now, forward.Endpoint{Addr: from}, b)
+			dst, at := n.at[to.Addr], to.Addr
+			if dst != nil && dst.nat != nil {
+				at = dst.nat.in[[2]netip.AddrPort{to.Addr, from}]
+			}
+			if dst != nil && at.IsValid() {
+				dst.links.Datagram(n.now, forward.Endpoint{Addr: from, Socket: uint8(at.Port() - dst.addr.Port())}, b)
 				dst.next = n.now
 			}
 		})

@@ -100,11 +100,14 @@ type Config struct {
 	Network  key.NetworkID
 	Boot     uint64 // random per start; tells the neighbours that this node restarted
 	MTU      int    // largest datagram (UDP payload) that this node takes; 0 means 1472
-	Open     bool   // answer WHO with our key
-	Rand     *rand.Rand
-	Timers   Timers
-	Session  session.Config // test knobs: forced cipher
-	Log      *slog.Logger
+	// Ports is the number of consecutive ports that this node receives on, at most 8; 0: 1. Sockets with the numbers
+	// k×Ports to k×Ports+Ports−1 are those of one address, the lowest port first.
+	Ports   int
+	Open    bool // answer WHO with our key
+	Rand    *rand.Rand
+	Timers  Timers
+	Session session.Config // test knobs: forced cipher
+	Log     *slog.Logger
 }
 
 // Links is the set of adjacencies of one node.
@@ -139,6 +142,7 @@ func New(c Config, h Host) (*Links, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
+	c.Ports = min(max(c.Ports, 1), wire.MaxLanes)
 	gate, err := session.NewGate(session.GateConfig{Identity: c.Identity, Network: c.Network, Open: c.Open})
 	if err != nil {
 		return nil, fmt.Errorf("link: %w", err)
@@ -183,6 +187,7 @@ type Link struct {
 	jar        *session.Jar
 	oldLabels  []oldLabel
 	theirLabel uint32
+	theirPorts int
 	endpoint   forward.Endpoint
 	boot       uint64
 	upSince    time.Duration
@@ -208,6 +213,7 @@ type Link struct {
 	ping           pinger
 	mtu            mtuProbe
 	move           mover
+	ports          ports
 
 	pieces  map[uint16]*pieceBuffer
 	pieceID uint16

@@ -60,12 +60,20 @@ func (s *Links) sendFrame(now time.Duration, l *Link, to forward.Endpoint, m wir
 
 // seal sends s.plain in one LINK frame.
 func (s *Links) seal(now time.Duration, l *Link, to forward.Endpoint) error {
-	keys := l.ring.Sending(now)
-	if keys == nil || !to.Addr.IsValid() {
+	if !to.Addr.IsValid() || l.ring.Sending(now) == nil {
 		return ErrDown
 	}
 	if to != l.endpoint && !l.move.afford(to, wire.LinkOverhead+len(s.plain)) {
 		return ErrUnproven
+	}
+	return s.sealTo(now, l, to)
+}
+
+// sealTo is seal to an address that may be unproven: no more bytes than caused it, or a Port.
+func (s *Links) sealTo(now time.Duration, l *Link, to forward.Endpoint) error {
+	keys := l.ring.Sending(now)
+	if keys == nil {
+		return ErrDown
 	}
 	h := wire.Header{Type: wire.TypeLink, Key: keys.SendID, Label: l.theirLabel, Counter: l.counter}
 	l.counter++
@@ -126,7 +134,11 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 	w.Mark(h.Counter)
 	newest := h.Counter >= w.highest
 	w.highest = max(w.highest, h.Counter)
-	s.opened(now, l, keys, from, len(b), newest)
+	at := from
+	if asksPorts(body) && l.endpoint.Addr.IsValid() {
+		at = l.endpoint
+	}
+	s.opened(now, l, keys, at, len(b), newest)
 	s.messages(now, l, from, body)
 }
 
@@ -190,6 +202,10 @@ func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind 
 		}
 	case wire.MessageResponse:
 		s.receiveResponse(now, l, from, b)
+	case wire.MessagePort:
+		s.receivePort(now, l, from, b)
+	case wire.MessagePortOpen:
+		s.receivePortOpen(now, l, from, b)
 	case wire.MessageRekey1:
 		s.receiveRekey1(now, l, b)
 	case wire.MessageRekey2:

@@ -61,6 +61,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 	next = min(next, s.tickPing(now, l))
 	next = min(next, s.tickRekey(now, l))
 	next = min(next, s.tickMTU(now, l))
+	next = min(next, s.tickPorts(now, l))
 	return min(next, s.tickMove(now, l))
 }
 
@@ -148,7 +149,7 @@ func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 	}
 	rx, tx := s.host.Traffic(l)
 	every := s.timers.PingIdle
-	if data := max(rx, tx); data != 0 && now-data < 2*s.timers.PingBusy { // LINK frames don't count: pings are such
+	if s.busy(now, l) { // LINK frames don't count: pings are such
 		every = s.timers.PingBusy
 	}
 	if p.count < len(p.recent)/2 { // a new link: one round trip says little

@@ -74,6 +74,8 @@ func FuzzRekey1(f *testing.F)        { fuzz(f, "Rekey1") }
 func FuzzRekey2(f *testing.F)        { fuzz(f, "Rekey2") }
 func FuzzChallenge(f *testing.F)     { fuzz(f, "Challenge") }
 func FuzzResponse(f *testing.F)      { fuzz(f, "Response") }
+func FuzzPort(f *testing.F)          { fuzz(f, "Port") }
+func FuzzPortOpen(f *testing.F)      { fuzz(f, "PortOpen") }
 func FuzzSetupCore(f *testing.F)     { fuzz(f, "SetupCore") }
 func FuzzSetup(f *testing.F)         { fuzz(f, "Setup") }
 func FuzzAccept(f *testing.F)        { fuzz(f, "Accept") }

@@ -172,6 +172,54 @@ func ParseResponse(b []byte) (Response, error) {
 	return m, c.end("response")
 }
 
+// Port asks, from the port that a lane's frames leave by and to the one where they would go, whether they arrive there.
+//
+//	lane 1 | random 8
+type Port struct {
+	Lane   uint8
+	Random [8]byte
+}
+
+// Type is MessagePort.
+func (Port) Type() uint8 { return MessagePort }
+
+// Append adds the body.
+func (m Port) Append(dst []byte) []byte { return append(append(dst, m.Lane), m.Random[:]...) }
+
+// ParsePort reads a port.
+func ParsePort(b []byte) (Port, error) {
+	c := cursor{b: b}
+	m := Port{Lane: c.u8()}
+	c.fill(m.Random[:])
+	if err := c.end("port"); err != nil {
+		return Port{}, err
+	}
+	if m.Lane >= MaxLanes {
+		return Port{}, wrong("port", ErrValue)
+	}
+	return m, nil
+}
+
+// PortOpen echoes a Port to where it came from, from where it arrived.
+//
+//	lane 1 | random 8
+type PortOpen struct {
+	Lane   uint8
+	Random [8]byte
+}
+
+// Type is MessagePortOpen.
+func (PortOpen) Type() uint8 { return MessagePortOpen }
+
+// Append adds the body.
+func (m PortOpen) Append(dst []byte) []byte { return Port(m).Append(dst) }
+
+// ParsePortOpen reads a port open.
+func ParsePortOpen(b []byte) (PortOpen, error) {
+	m, err := ParsePort(b)
+	return PortOpen(m), err
+}
+
 // Ack answers a request that has no answer of its own.
 //
 //	request 4

@@ -29,6 +29,8 @@ const (
 	MessagePiece         = 18
 	MessageAck           = 19
 	MessageBye           = 20
+	MessagePort          = 21
+	MessagePortOpen      = 22
 )
 
 // Message is one message of a LINK frame: Append adds its body, without the head.

@@ -94,6 +94,8 @@ func samples(t testing.TB) []sample {
 		of("Rekey2", Rekey2{noise2}, ParseRekey2),
 		of("Challenge", Challenge{random}, ParseChallenge),
 		of("Response", Response{random}, ParseResponse),
+		of("Port", Port{3, random}, ParsePort),
+		of("PortOpen", PortOpen{7, random}, ParsePortOpen),
 		of("SetupCore", setup(t).Core, ParseSetupCore),
 		of("Setup", setup(t), ParseSetup),
 		of("Accept", Accept{id, Label(3, 4), 1400, 12, fill(49, 5)}, ParseAccept),

@@ -42,7 +42,7 @@ type App struct {
 	node   Node
 	log    *slog.Logger
 	poke   chan struct{} // capacity 1: the status changed
-	device *os.File      // the copy that outlives a restart of the node
+	queues []*os.File    // the copies that outlive a restart of the node
 
 	mu       sync.Mutex // guards the fields below and all calls to net
 	net      *netcfg.Net
@@ -130,37 +130,48 @@ func (a *App) openDevice(ctx context.Context) error {
 		return fmt.Errorf("the node says its mesh address is %q", self.Address)
 	}
 	a.mu.Lock()
-	f, err := a.makeDevice(self)
+	queues, err := a.makeDevice(self)
 	a.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if err := a.node.AttachTUN(ctx, f, a.c.Device, a.c.MTU); err != nil {
-		return errors.Join(fmt.Errorf("hand %s to the node: %w", a.c.Device, err), f.Close())
+	if err := a.node.AttachTUN(ctx, queues, a.c.Device, a.c.MTU); err != nil {
+		return errors.Join(fmt.Errorf("hand %s to the node: %w", a.c.Device, err), closeAll(queues))
 	}
-	a.device = f
+	a.queues = queues
 	if err := a.markSockets(ctx); err != nil {
 		a.log.Debug("the node's sockets keep small buffers", "err", err)
 	}
-	a.log.Info("device up", "device", a.c.Device, "address", self.Address, "mtu", a.c.MTU)
+	a.log.Info("device up", "device", a.c.Device, "address", self.Address, "mtu", a.c.MTU, "queues", len(queues))
 	return nil
 }
 
-func (a *App) makeDevice(self app.Info) (*os.File, error) {
+// makeDevice makes the device with a queue for each of the node's loops, and its addresses.
+func (a *App) makeDevice(self app.Info) ([]*os.File, error) {
 	if err := a.net.ClaimLink(); err != nil {
 		return nil, err
 	}
-	f, name, err := tun.Create(tun.Config{Name: a.c.Device, Plain: a.c.Plain})
-	if errors.Is(err, syscall.EINVAL) && !a.c.Plain {
+	c := tun.Config{Name: a.c.Device, Plain: a.c.Plain, Queues: min(max(self.Queues, 1), app.MaxQueues)}
+	f, name, err := tun.Create(c)
+	if errors.Is(err, syscall.EINVAL) && !c.Plain {
 		a.log.Warn("device without offloads: this kernel refuses virtio headers", "err", err)
-		a.c.Plain = true
-		f, name, err = tun.Create(tun.Config{Name: a.c.Device, Plain: true})
+		a.c.Plain, c.Plain = true, true
+		f, name, err = tun.Create(c)
 	}
 	if err != nil {
 		return nil, err
 	}
 	if name != a.c.Device {
 		return nil, errors.Join(fmt.Errorf("device name %q is a pattern: give a plain name", a.c.Device), f.Close())
+	}
+	queues := []*os.File{f}
+	for len(queues) < c.Queues {
+		q, err := tun.AddQueue(c, name)
+		if err != nil {
+			a.log.Warn("device with fewer queues than the node has loops", "queues", len(queues), "err", err)
+			break
+		}
+		queues = append(queues, q)
 	}
 	link := netcfg.Link{MTU: a.c.MTU, QueueLen: queueLen}
 	if !a.c.Plain {
@@ -174,15 +185,22 @@ func (a *App) makeDevice(self app.Info) (*os.File, error) {
 		err = a.net.Route(groupUp, netcfg.Route{Prefix: self.Prefix, Source: self.Address})
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, closeAll(queues))
 	}
 	a.status.Address = self.Address
-	return f, nil
+	return queues, nil
+}
+
+func closeAll(files []*os.File) (err error) {
+	for _, f := range files {
+		err = errors.Join(err, f.Close())
+	}
+	return err
 }
 
 // closeDevice makes the node forget the device and what may go through it.
 func (a *App) closeDevice() {
-	if a.device == nil {
+	if len(a.queues) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), nodeTimeout)
@@ -195,7 +213,7 @@ func (a *App) closeDevice() {
 	if marked {
 		err = a.markSockets(ctx)
 	}
-	err = errors.Join(err, a.node.SetPolicy(ctx, app.Policy{}), a.node.DetachTUN(ctx, a.c.Device), a.device.Close())
+	err = errors.Join(err, a.node.SetPolicy(ctx, app.Policy{}), a.node.DetachTUN(ctx, a.c.Device), closeAll(a.queues))
 	if err != nil && !errors.Is(err, app.ErrNotRunning) {
 		a.log.Warn("node was not told that the vpn ends", "err", err)
 	}

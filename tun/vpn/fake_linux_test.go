@@ -182,8 +182,8 @@ func (n *fakeNode) Accept(ctx context.Context, _ string) (vpn.Incoming, error) {
 	}
 }
 
-func (n *fakeNode) AttachTUN(_ context.Context, f *os.File, _ string, mtu int) error {
-	fd, err := unix.Dup(int(f.Fd()))
+func (n *fakeNode) AttachTUN(_ context.Context, queues []*os.File, _ string, mtu int) error {
+	fd, err := unix.Dup(int(queues[0].Fd()))
 	if err != nil {
 		return err
 	}

@@ -21,7 +21,7 @@ type Node interface {
 	Resolve(ctx context.Context, name string) (key.Public, error)
 	Services(ctx context.Context, kind string) ([]app.Service, error)
 	Ping(ctx context.Context, to key.Public) (time.Duration, error)
-	AttachTUN(ctx context.Context, f *os.File, device string, mtu int) error
+	AttachTUN(ctx context.Context, queues []*os.File, device string, mtu int) error
 	DetachTUN(ctx context.Context, device string) error
 	SetPolicy(ctx context.Context, p app.Policy) error
 	Sockets(ctx context.Context) ([]*os.File, error)

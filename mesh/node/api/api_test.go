@@ -177,7 +177,7 @@ func TestPolicyAndTUN(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	if err := c.AttachTUN(t.Context(), null, "tun0", 1400); !errors.Is(err, signal.ErrRefused) {
+	if err := c.AttachTUN(t.Context(), []*os.File{null}, "tun0", 1400); !errors.Is(err, signal.ErrRefused) {
 		t.Errorf("/dev/null as a TUN: %v", err)
 	}
 }

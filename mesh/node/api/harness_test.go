@@ -78,8 +78,10 @@ func (f *fakeNode) Member(k key.Public) bool {
 	return !f.strange[k]
 }
 
-func (f *fakeNode) AttachTUN(_ context.Context, t app.TUN, file *os.File) error {
-	file.Close()
+func (f *fakeNode) AttachTUN(_ context.Context, t app.TUN, queues []*os.File) error {
+	for _, f := range queues {
+		f.Close()
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.tuns = append(f.tuns, t)

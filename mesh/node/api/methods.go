@@ -277,18 +277,21 @@ func (s *Server) attach(ctx context.Context, c *call) (any, error) {
 	err := c.Bind(&p)
 	switch {
 	case err != nil:
-	case len(c.Files) != 1:
-		err = signal.Errorf(signal.ErrUsage, "tun.attach: %d descriptors, want one", len(c.Files))
+	case len(c.Files) < 1 || len(c.Files) > app.MaxQueues:
+		err = signal.Errorf(signal.ErrUsage, "tun.attach: %d descriptors, want 1 to %d", len(c.Files), app.MaxQueues)
 	case p.Device == "" || p.MTU < 1280 || p.MTU > 65535:
 		err = signal.Errorf(signal.ErrUsage, "tun.attach: device %q with an mtu of %d", p.Device, p.MTU)
-	default:
-		err = checkTUN(c.Files[0], p.Device)
+	}
+	for _, f := range c.Files {
+		if err == nil {
+			err = checkTUN(f, p.Device)
+		}
 	}
 	if err != nil {
 		closeAll(c.Files)
 		return nil, err
 	}
-	return struct{}{}, s.node.AttachTUN(ctx, p, c.Files[0])
+	return struct{}{}, s.node.AttachTUN(ctx, p, c.Files)
 }
 
 func (s *Server) detach(ctx context.Context, c *call) (any, error) {

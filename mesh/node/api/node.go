@@ -39,8 +39,8 @@ type Node interface {
 	// Member tells whether a peer belongs to the mesh, for services that admit any member.
 	Member(peer key.Public) bool
 
-	// AttachTUN takes the descriptor: the node closes it, at once if it returns an error.
-	AttachTUN(ctx context.Context, t app.TUN, f *os.File) error
+	// AttachTUN takes the descriptors: the node closes them, at once if it returns an error.
+	AttachTUN(ctx context.Context, t app.TUN, queues []*os.File) error
 	DetachTUN(ctx context.Context, device string) error
 	SetPolicy(ctx context.Context, p app.Policy) error
 	// Sockets returns duplicates of the UDP sockets; the server closes them after sending.

@@ -37,10 +37,10 @@ func TestAttachTUN(t *testing.T) {
 	b := one(t)
 	c := b.client(t)
 	f := openTUN(t, "apitest0")
-	if err := c.AttachTUN(t.Context(), f, "other0", 1400); !errors.Is(err, signal.ErrRefused) {
+	if err := c.AttachTUN(t.Context(), []*os.File{f}, "other0", 1400); !errors.Is(err, signal.ErrRefused) {
 		t.Errorf("under another name: %v", err)
 	}
-	if err := c.AttachTUN(t.Context(), f, "apitest0", 1400); err != nil {
+	if err := c.AttachTUN(t.Context(), []*os.File{f}, "apitest0", 1400); err != nil {
 		t.Fatal(err)
 	}
 	f.Close() // the client has kept its own
