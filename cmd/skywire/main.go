@@ -19,8 +19,8 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	if os.Getenv("GOMAXPROCS") == "" && runtime.NumCPU() <= 2 {
-		runtime.GOMAXPROCS(1) // one loop, no thread hand-overs: DESIGN 5
+	if runtime.NumCPU() <= 2 {
+		processors(1) // one loop, no thread hand-overs: DESIGN 5
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(20) // small boxes: memory before garbage collector time
@@ -32,5 +32,14 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second signal kills
 	return dispatch(ctx, os.Args[0], &applet.Env{
 		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		Processors: processors,
 	}, applets.All(), applets.Tools())
+}
+
+// processors is applet.Env.Processors: as many as the node has loops.
+func processors(n int) int {
+	if n > 0 && os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(n)
+	}
+	return runtime.GOMAXPROCS(0)
 }

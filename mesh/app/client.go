@@ -321,7 +321,7 @@ func (c *Client) AttachTUN(ctx context.Context, queues []*os.File, device string
 	}
 	held := heldTUN{mtu: mtu}
 	for _, f := range queues {
-		dup, err := duplicate(f)
+		dup, err := Duplicate(f)
 		if err != nil {
 			held.close()
 			return fmt.Errorf("keep %s: %w", device, err)

@@ -8,6 +8,6 @@ import (
 	"os"
 )
 
-func duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
+func Duplicate(*os.File) (*os.File, error) { return nil, errors.ErrUnsupported }
 
 func hungUp(*net.UnixConn) bool { return false }

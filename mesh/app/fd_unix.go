@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// duplicate returns a second, close-on-exec descriptor of what f has open.
-func duplicate(f *os.File) (*os.File, error) {
+// Duplicate returns a second, close-on-exec descriptor of what f has open.
+func Duplicate(f *os.File) (*os.File, error) {
 	rc, err := f.SyscallConn()
 	if err != nil {
 		return nil, err

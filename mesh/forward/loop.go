@@ -1,7 +1,6 @@
 package forward
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -76,7 +74,7 @@ type LoopConfig struct {
 	Own     []int    // which of them this loop receives from; nil: all
 	Output  Output   // nil: Sockets
 	Now     func() time.Duration
-	Memory  uint64 // of the machine, in bytes; 0: read from /proc/meminfo
+	Memory  uint64 // of the machine, in bytes; 0: plenty
 	// Detached is called from the loop when a TUN broke and was removed; it may be nil. The loop closes no TUN.
 	Detached func(t TUN, err error)
 	Log      *slog.Logger
@@ -153,11 +151,8 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	if c.Memory == 0 {
-		c.Memory = machineMemory()
-	}
 	packet, build := trainBuffer, maxDatagram
-	if c.Memory < smallMemory {
+	if c.Memory != 0 && c.Memory < smallMemory {
 		packet, build = maxPacket+2048, 16<<10
 	}
 	l := &Loop{c: c, nextID: tunIDs, train: make([]byte, trainBuffer), packet: make([]byte, packet)}
@@ -451,21 +446,4 @@ func (l *Loop) runPosted() {
 		f(l.worker)
 		l.spare[i] = nil
 	}
-}
-
-// machineMemory returns the memory of the machine in bytes; where it can't be told, plenty.
-func machineMemory() uint64 {
-	b, err := os.ReadFile("/proc/meminfo")
-	if err != nil {
-		return 1 << 32
-	}
-	f := bytes.Fields(b)
-	if len(f) < 2 || string(f[0]) != "MemTotal:" {
-		return 1 << 32
-	}
-	kib, err := strconv.ParseUint(string(f[1]), 10, 64)
-	if err != nil {
-		return 1 << 32
-	}
-	return kib << 10
 }

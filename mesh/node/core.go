@@ -62,7 +62,7 @@ const (
 	failedPause   = 5 * time.Second // a failed path is not tried again before
 	restoredStale = 60 * time.Second
 	relayDownKeep = 60 * time.Second
-	lanesPerPath  = 2 // one for packets, the last one for streams
+	packetLanes   = 4 // of a path, or as many as there are loops; one more is for streams
 	ttlStart      = 32
 )
 
@@ -90,6 +90,8 @@ type CoreConfig struct {
 	Allow      []key.Public
 	MTU        int
 	Slots      int
+	Ports      int // consecutive ports received on; 0: 1
+	Loops      int // event loops; 0: 1
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people only
 	Timers     link.Timers
@@ -179,17 +181,21 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 	for _, k := range c.Allow {
 		n.allow[k] = true
 	}
-	n.plane = forward.New(forward.Config{Network: c.Network, Self: n.self, Slots: c.Slots, Generation: c.Rand.Uint32()}, up)
+	n.plane = forward.New(forward.Config{Network: c.Network, Self: n.self, Slots: c.Slots, Generation: c.Rand.Uint32(), Loops: c.Loops}, up)
 	n.worker = n.plane.NewWorker(tx)
 	n.db = route.NewDB(route.DBConfig{Network: c.Network, Self: n.self, Boot: c.Boot, Number: c.Sequence, Member: n.member, Parse: c.Parse})
 	n.byAddr[n.addr] = n.self
 	var err error
 	n.links, err = link.New(link.Config{
-		Identity: c.Identity, Network: c.Network, Boot: c.Boot, MTU: c.MTU, Open: c.Open, Rand: c.Rand,
+		Identity: c.Identity, Network: c.Network, Boot: c.Boot, MTU: c.MTU, Ports: c.Ports, Open: c.Open, Rand: c.Rand,
 		Timers: c.Timers, Session: c.Session, Log: c.Log,
 	}, (*host)(n))
 	return n, err
 }
+
+// lanes is how many lanes a path that we set up has each way. Fewer than there are loops on the way would leave loops
+// idle, and how many the others have is not known.
+func (n *Core) lanes() int { return min(max(n.cfg.Loops, packetLanes), forward.MaxLoops) + 1 }
 
 // Plane returns the data plane, for the event loop.
 func (n *Core) Plane() *forward.Plane { return n.plane }
@@ -422,7 +428,7 @@ func (n *Core) applyLink(now time.Duration, b *neighbour) {
 	l := b.link
 	in, previous, out := l.Ring().HopKeys(now)
 	b.plane.SetKeys(in, previous, out)
-	b.plane.SetEndpoint(l.Endpoint())
+	b.plane.SetEndpoints(l.Endpoints()...)
 	b.plane.SetMTU(n.mtuIn(), l.MTU())
 	b.plane.SetUp(l.State() == link.Up)
 	for _, p := range n.paths {

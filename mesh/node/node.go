@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -53,6 +54,11 @@ type Config struct {
 	Rekey      time.Duration // of links and sessions; 0: 120 s
 	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
 	Plain      bool          // no UDP offloads
+	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
+	Memory     uint64        // bytes that the box is taken to have; 0: what it has
+	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
+	// not ours to know.
+	Processors func(n int) int
 	OpenTUN    func(f *os.File, mtu int) (forward.TUN, error)
 	Ready      func() // called once when all parts run; may be nil
 	Log        *slog.Logger
@@ -62,6 +68,9 @@ type Config struct {
 func (c *Config) Validate() error {
 	if c.State == "" || c.Run == "" {
 		return errors.New("node: state and run directories are needed")
+	}
+	if c.Loops < 0 || c.Loops > forward.MaxLoops {
+		return fmt.Errorf("node: %d loops, want 1 to %d, or 0 for as many as suit the machine", c.Loops, forward.MaxLoops)
 	}
 	for _, p := range append(append([]Peer(nil), c.Peers...), c.Managers...) {
 		if p.Addr == "" {
@@ -82,8 +91,10 @@ type Node struct {
 	network  key.NetworkID
 	core     *Core
 	store    *store.DB
-	sockets  []*udp.Socket
-	loop     *forward.Loop
+	machine  machine
+	sockets  []*udp.Socket // ports of them for each address, the lowest first
+	ports    int
+	loops    []*forward.Loop
 	streams  *stream.Endpoint
 	server   *api.Server
 	reporter *report.Reporter
@@ -100,8 +111,8 @@ type Node struct {
 
 	lastPeer atomic.Pointer[peerAddress] // of the last train: its address is a hash of the key
 
-	tunMu sync.Mutex             // guards tuns
-	tuns  map[string]forward.TUN // by device
+	tunMu sync.Mutex           // guards tuns; a loop never waits for it
+	tuns  map[string][]tunPart // by device
 
 	recordsChanged chan struct{}    // capacity 1: a note that there is news
 	broken         chan forward.TUN // capacity 16: devices deleted under us
@@ -121,9 +132,10 @@ func New(c Config) (*Node, error) {
 	if len(c.Listen) == 0 {
 		c.Listen = []string{fmt.Sprintf(":%d", DefaultPort)}
 	}
+	m := newMachine(&c)
 	n := &Node{
-		cfg: c, log: c.Log, network: key.Open(), started: time.Now(),
-		inbox: make(chan func(time.Duration), inboxSize), ended: make(chan struct{}), tuns: map[string]forward.TUN{},
+		cfg: c, log: c.Log, network: key.Open(), started: time.Now(), machine: m,
+		inbox: make(chan func(time.Duration), m.inbox), ended: make(chan struct{}), tuns: map[string][]tunPart{},
 		recordsChanged: make(chan struct{}, 1), broken: make(chan forward.TUN, 16),
 	}
 	if err := n.open(); err != nil {
@@ -170,6 +182,7 @@ func (n *Node) openStore() {
 }
 
 func (n *Node) listen() error {
+	var groups [][]*udp.Socket
 	for _, a := range n.cfg.Listen {
 		addr, err := net.ResolveUDPAddr("udp", strings.TrimPrefix(a, "udp://"))
 		if err != nil {
@@ -179,13 +192,25 @@ func (n *Node) listen() error {
 		if addr.IP == nil {
 			ap = netip.AddrPortFrom(netip.IPv6Unspecified(), uint16(addr.Port))
 		}
-		s, err := udp.Listen(udp.Config{Addr: ap, Plain: n.cfg.Plain})
+		all, err := listenPorts(udp.Config{Addr: ap, Plain: n.cfg.Plain, Buffer: n.machine.socketBuffer}, n.machine.loops)
 		if err != nil {
-			return fmt.Errorf("listen %s: %w", a, err)
+			return errors.Join(fmt.Errorf("listen %s: %w", a, err), closeSockets(slices.Concat(groups...)))
 		}
-		n.sockets = append(n.sockets, s)
-		i := s.Info()
-		n.log.Info("listening", "addr", s.Addr(), "gso", i.GSO, "gro", i.GRO, "rcvbuf_bytes", i.ReceiveBuffer)
+		groups = append(groups, all)
+	}
+	n.ports = n.machine.loops
+	for _, all := range groups {
+		n.ports = min(n.ports, len(all))
+	}
+	for _, all := range groups {
+		_ = closeSockets(all[n.ports:]) // the handshake states one number, whatever the address
+		n.sockets = append(n.sockets, all[:n.ports]...)
+		i := all[0].Info()
+		n.log.Info("listening", "addr", all[0].Addr(), "ports", n.ports, "gso", i.GSO, "gro", i.GRO, "rcvbuf_bytes", i.ReceiveBuffer)
+	}
+	if n.ports < n.machine.loops {
+		n.log.Warn("fewer ports than loops: what neighbours send is not spread over all", "ports", n.ports, "loops", n.machine.loops,
+			"remedy", "listen where so many ports in a row are free")
 	}
 	return nil
 }
@@ -247,23 +272,12 @@ func (n *Node) build() (err error) {
 		Identity: n.identity, Network: n.network, Name: n.cfg.Name, Version: n.cfg.Version, Boot: n.boot,
 		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
 		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
-		Timers: link.Timers{Rekey: n.cfg.Rekey}, Log: n.log,
+		Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
 	}, n, (*upcalls)(n), n)
 	if err != nil {
 		return err
 	}
-	poller, err := udp.NewPoller()
-	if err != nil {
-		return fmt.Errorf("poller: %w", err)
-	}
-	var all []forward.Socket
-	for _, s := range n.sockets {
-		all = append(all, s)
-	}
-	n.loop, err = forward.NewLoop(forward.LoopConfig{
-		Plane: n.core.Plane(), Poller: poller, Sockets: all, Now: link.Now, Detached: n.tunBroke, Log: n.log,
-	})
-	if err != nil {
+	if err := n.buildLoops(); err != nil {
 		return err
 	}
 	n.sender = n.core.Plane().NewWorker(n)
@@ -278,6 +292,29 @@ func (n *Node) build() (err error) {
 	n.resolve = newResolver(n)
 	n.reporter, err = n.newReporter()
 	return err
+}
+
+// buildLoops makes the event loops, each with the sockets that it receives from; any of them may send by all.
+func (n *Node) buildLoops() error {
+	var all []forward.Socket
+	for _, s := range n.sockets {
+		all = append(all, s)
+	}
+	for i := range n.machine.loops {
+		poller, err := udp.NewPoller()
+		if err != nil {
+			return fmt.Errorf("poller: %w", err)
+		}
+		l, err := forward.NewLoop(forward.LoopConfig{
+			Plane: n.core.Plane(), Poller: poller, Number: i, Sockets: all, Own: n.own(i), Now: link.Now, Memory: n.machine.memory,
+			Detached: n.tunBroke, Log: n.log,
+		})
+		if err != nil {
+			return err
+		}
+		n.loops = append(n.loops, l)
+	}
+	return nil
 }
 
 // Key returns the node's public key.
@@ -302,8 +339,10 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
-	part("event loop", n.loop.Run)
-	part("owner", n.own)
+	for _, l := range n.loops {
+		part("event loop", l.Run)
+	}
+	part("owner", n.owner)
 	part("streams", n.streams.Run)
 	part("api", n.server.Run)
 	part("tuns", n.closeBroken)
@@ -326,8 +365,8 @@ func (n *Node) Run(ctx context.Context) error {
 	return first
 }
 
-// own is the owner loop: it alone touches core.
-func (n *Node) own(ctx context.Context) error {
+// owner is the loop of control: it alone touches core.
+func (n *Node) owner(ctx context.Context) error {
 	defer close(n.ended)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -397,14 +436,12 @@ func (n *Node) do(ctx context.Context, f func(now time.Duration)) error {
 
 func (n *Node) close() {
 	n.tunMu.Lock()
-	for _, t := range n.tuns {
-		_ = t.Close()
+	for _, parts := range n.tuns {
+		closeParts(parts)
 	}
-	n.tuns = map[string]forward.TUN{}
+	n.tuns = map[string][]tunPart{}
 	n.tunMu.Unlock()
-	for _, s := range n.sockets {
-		_ = s.Close()
-	}
+	_ = closeSockets(n.sockets)
 	if n.store != nil {
 		if err := n.store.Close(); err != nil {
 			n.log.Warn("store not closed", "err", err)

@@ -103,7 +103,8 @@ func (n *Core) setUp(now time.Duration, s *peerSession, hops []key.Public) {
 		n.endSession(now, s, "path numbers used up")
 		return
 	}
-	base, err := n.plane.Alloc(lanesPerPath)
+	lanes := n.lanes()
+	base, err := n.plane.Alloc(lanes)
 	if err != nil {
 		n.log.Warn("no labels left for a path", "peer", s.peer.Short())
 		return
@@ -111,11 +112,11 @@ func (n *Core) setUp(now time.Duration, s *peerSession, hops []key.Public) {
 	n.number++
 	n.seq++
 	p := &path{
-		seq: n.seq, sess: s, number: number, source: true, hops: hops, first: first, inBase: base, inN: lanesPerPath,
-		outN: lanesPerPath, created: now, mtu: first.link.MTU(),
+		seq: n.seq, sess: s, number: number, source: true, hops: hops, first: first, inBase: base, inN: lanes,
+		outN: lanes, created: now, mtu: first.link.MTU(),
 	}
 	core := wire.SetupCore{
-		Flags: wire.SetupStream, Forward: lanesPerPath, Backward: lanesPerPath, Path: number, Number: n.number,
+		Flags: wire.SetupStream, Forward: uint8(lanes), Backward: uint8(lanes), Path: number, Number: n.number,
 		Idle: uint16(pathIdle / time.Second), Hops: hops,
 	}
 	if s.ring.Sending(now) != nil && !s.renew {
@@ -125,7 +126,7 @@ func (n *Core) setUp(now time.Duration, s *peerSession, hops []key.Public) {
 	end, err := n.setupEnd(now, p, core.Flags)
 	if err != nil {
 		n.log.Warn("session handshake not begun", "peer", s.peer.Short(), "err", err)
-		n.plane.Free(base, lanesPerPath, now)
+		n.plane.Free(base, lanes, now)
 		return
 	}
 	p.setup = wire.Setup{Core: core, Index: 1, MTU: uint16(p.mtu), BackBase: base, End: end}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -23,12 +22,13 @@ import (
 
 // Info implements api.Node.
 func (n *Node) Info() app.Info {
-	return app.Info{Key: n.Key(), Address: n.core.Address(), Name: n.cfg.Name, Prefix: n.network.Prefix(), Network: n.network}
+	return app.Info{Key: n.Key(), Address: n.core.Address(), Name: n.cfg.Name, Prefix: n.network.Prefix(), Network: n.network, Queues: len(n.loops)}
 }
 
 // Status implements api.Node.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{Key: n.Key(), Name: n.cfg.Name, Address: n.core.Address(), Version: n.cfg.Version, UptimeS: time.Since(n.started).Seconds()}
+	s.Machine = n.machineStatus()
 	for _, c := range n.sockets {
 		s.Listen = append(s.Listen, "udp://"+c.Addr().String())
 	}
@@ -87,9 +87,11 @@ func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
 			if l.State() != link.Up {
 				at = l.Dialled()
 			}
+			ports, most := l.Ports()
 			all = append(all, api.Peer{
 				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: endpointText(at), Reason: l.Trouble(), Carrier: "udp", State: l.State().String(),
 				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
+				Ports: ports, PortsMost: most,
 			})
 		}
 		c.links.Asked(func(ep forward.Endpoint, silent bool) {
@@ -404,71 +406,6 @@ func (n *Core) whyNone(to key.Public) string {
 		return "it has not been heard of"
 	default:
 		return "it states no link that leads here"
-	}
-}
-
-// AttachTUN implements api.Node.
-func (n *Node) AttachTUN(ctx context.Context, t app.TUN, f *os.File) error {
-	if n.cfg.OpenTUN == nil {
-		_ = f.Close()
-		return fmt.Errorf("this build takes no TUN devices: %w", os.ErrInvalid)
-	}
-	d, err := n.cfg.OpenTUN(f, t.MTU)
-	if err != nil {
-		return fmt.Errorf("tun %s: %w", t.Device, err)
-	}
-	n.tunMu.Lock()
-	defer n.tunMu.Unlock()
-	if old := n.tuns[t.Device]; old != nil {
-		_ = n.loop.Detach(old)
-		_ = old.Close()
-		delete(n.tuns, t.Device)
-	}
-	if err := n.loop.Attach(d); err != nil {
-		_ = d.Close()
-		return fmt.Errorf("tun %s: %w", t.Device, err)
-	}
-	n.tuns[t.Device] = d
-	n.log.Info("tun attached", "device", t.Device, "mtu", t.MTU)
-	return nil
-}
-
-// DetachTUN implements api.Node.
-func (n *Node) DetachTUN(_ context.Context, device string) error {
-	n.tunMu.Lock()
-	defer n.tunMu.Unlock()
-	t := n.tuns[device]
-	if t == nil {
-		return nil
-	}
-	delete(n.tuns, device)
-	err := n.loop.Detach(t)
-	_ = t.Close()
-	n.log.Info("tun detached", "device", device)
-	return err
-}
-
-// tunBroke is called by the loop when a device was deleted under it. Not there but in closeBroken the descriptor is
-// closed: the lock may be held by an Attach that waits for the loop.
-func (n *Node) tunBroke(t forward.TUN, err error) {
-	n.log.Warn("tun lost", "err", err)
-	select {
-	case n.broken <- t:
-	default: // closed with the node
-	}
-}
-
-func (n *Node) closeBroken(ctx context.Context) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case t := <-n.broken:
-			n.tunMu.Lock()
-			maps.DeleteFunc(n.tuns, func(_ string, o forward.TUN) bool { return o == t })
-			n.tunMu.Unlock()
-			_ = t.Close()
-		}
 	}
 }
 

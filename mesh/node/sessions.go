@@ -116,7 +116,7 @@ func (n *Core) sessionConfig(bind []byte) session.Config {
 }
 
 func (n *Core) sessionPayload(s *peerSession) wire.Payload {
-	return wire.Payload{Key: s.ring.NewRecvID(), Ports: lanesPerPath, MTU: uint16(n.mtuIn()), Boot: n.cfg.Boot}
+	return wire.Payload{Key: s.ring.NewRecvID(), Ports: uint8(n.lanes()), MTU: uint16(n.mtuIn()), Boot: n.cfg.Boot}
 }
 
 // installKeys adds a key to a session. A peer that restarted has no path of before: they go, and with them every counter

@@ -17,6 +17,9 @@ type Env struct {
 	Stdin   io.Reader
 	Stdout  io.Writer
 	Stderr  io.Writer
+	// Processors sets on how many processors Go code runs, unless the environment says, and returns the number; 0 only
+	// asks. It belongs to the process; nil: nobody here may.
+	Processors func(n int) int
 }
 
 // Func runs an applet, or one verb of it, and returns its exit status. It returns after all it started has ended;

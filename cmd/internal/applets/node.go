@@ -68,13 +68,18 @@ type nodeConfig struct {
 	Rekey      time.Duration `yaml:"rekey"`
 	StoreAfter time.Duration `yaml:"store_after"`
 	Plain      bool          `yaml:"plain"`
+	Loops      int           `yaml:"loops"`
+	Memory     string        `yaml:"memory"`
 }
 
 const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
 
 ADDR is udp://host:port or host:port. A peer is KEY@ADDR, or ADDR alone where that node runs --open: its key is learnt and
 pinned. Who may link is said by --open (anyone) or --allow KEY (repeatable); peers and managers given with a key are
-allowed. The node needs no rights beyond its ports.`
+allowed. The node needs no rights beyond its ports.
+
+Each event loop receives on a port of its own: --listen :7667 on a box with four loops takes 7667 to 7670. Neighbours use
+those that answer them; open the first one in a firewall, and the others to use all cores.`
 
 func nodeRun(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "node run", "[--listen ADDR]… [--peer KEY@ADDR]… [--open|--allow KEY]…", nodeRunAbout)
@@ -88,6 +93,8 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	f.DurationVar(&c.Rekey, "rekey", 0, "how long a key is used (default 2m0s)")
 	f.DurationVar(&c.StoreAfter, "store-after", 0, "age at which relay rules are written to flash (default 1m0s)")
 	f.BoolVar(&c.Plain, "plain", false, "one datagram a system call: no UDP_GRO and UDP_SEGMENT")
+	f.IntVar(&c.Loops, "loops", 0, fmt.Sprintf("`N` event loops, 1 to %d (default: 1 on one or two cores, else one a core up to 4)", forward.MaxLoops))
+	f.StringVar(&c.Memory, "memory", "", "`SIZE` the box is taken to have, as 64MB (default: what it has); below 192MB buffers are small")
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, nodeName, &c)
@@ -127,8 +134,15 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	log := f.Logger()
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
-		StoreAfter: c.StoreAfter, Plain: c.Plain, Log: log, Ready: auto.Ready,
+		StoreAfter: c.StoreAfter, Plain: c.Plain, Loops: c.Loops, Processors: f.Env().Processors, Log: log, Ready: auto.Ready,
 		OpenTUN: func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
+	}
+	var err error
+	if conf.Memory, err = parseMemory(c.Memory); err != nil {
+		return err
+	}
+	if c.Loops < 0 || c.Loops > forward.MaxLoops {
+		return applet.Usagef("--loops %d: want 1 to %d, or 0 for as many as suit the box", c.Loops, forward.MaxLoops)
 	}
 	if conf.Name == "" {
 		if h, err := os.Hostname(); err == nil {
@@ -145,7 +159,6 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		}
 		conf.Listen = append(conf.Listen, hp)
 	}
-	var err error
 	if conf.Peers, err = parsePeers("--peer", c.Peers); err != nil {
 		return err
 	}
@@ -170,6 +183,24 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		err = n.Run(ctx)
 	}
 	return withRemedy(err)
+}
+
+// parseMemory takes 64MB, 1GB or a number of bytes; nothing is 0.
+func parseMemory(s string) (uint64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	number, unit := strings.ToUpper(s), uint64(1)
+	for i, suffix := range []string{"KB", "MB", "GB"} {
+		if n, ok := strings.CutSuffix(number, suffix); ok {
+			number, unit = n, 1<<(10*(i+1))
+		}
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(number), 10, 32)
+	if n *= unit; err != nil || n < 16<<20 {
+		return 0, applet.Usagef("--memory %q: want a size from 16MB up, as 64MB or 1GB", s)
+	}
+	return n, nil
 }
 
 func printable(s string) bool {

@@ -75,6 +75,7 @@ type Status struct {
 	Version        string            `json:"version,omitempty"`
 	Listen         []string          `json:"listen,omitempty"`
 	UptimeS        float64           `json:"uptime_s,omitempty"`
+	Machine        Machine           `json:"machine"`
 }
 
 // ManagerStatus is the manager as this node sees it.
@@ -95,6 +96,8 @@ type Peer struct {
 	Loss      float64    `json:"loss"`
 	MTU       int        `json:"mtu"`
 	Initiator bool       `json:"initiator"`
+	Ports     int        `json:"ports,omitempty"`      // pairs of ports in use, the link's own among them
+	PortsMost int        `json:"ports_most,omitempty"` // those that there could be: the rest does not answer
 	RxBytes   uint64     `json:"rx_bytes"`
 	TxBytes   uint64     `json:"tx_bytes"`
 }
