@@ -34,6 +34,7 @@ const (
 	DropNoPath                      // the session has no path
 	DropRetired                     // the lane's counter is used up
 	DropSocketFull                  // the socket took no more
+	DropBacklog                     // waited too long for a full socket
 	DropSend                        // the socket refused it
 	DropReceive                     // the socket gave us a train cut short
 	dropCount
@@ -44,7 +45,7 @@ func (d Drop) String() string {
 	names := [dropCount]string{
 		"short", "type", "no_label", "oversize", "bad_tag", "ttl", "replay", "too_big", "presealed", "link_down", "no_key",
 		"bad_seal", "kind", "packet", "local", "source", "destination", "ecn", "fragment", "fragment_expired", "checksum", "no_tun",
-		"tun", "unrouted", "no_path", "retired", "socket_full", "send", "receive",
+		"tun", "unrouted", "no_path", "retired", "socket_full", "backlog", "send", "receive",
 	}
 	if d >= dropCount {
 		return "unknown"
@@ -57,6 +58,7 @@ type totals struct {
 	relayedN, relayedB     atomic.Uint64
 	deliveredN, deliveredB atomic.Uint64
 	originN, originB       atomic.Uint64
+	marked                 atomic.Uint64
 }
 
 // Counters is a snapshot of what the plane did. Bytes of relayed frames are as billed, of others inner bytes.
@@ -64,6 +66,7 @@ type Counters struct {
 	RelayedFrames, RelayedBytes        uint64
 	DeliveredPackets, DeliveredBytes   uint64            // inner packets handed to a TUN
 	OriginatedPackets, OriginatedBytes uint64            // inner packets sealed
+	MarkedFrames                       uint64            // got the mark of congestion in the backlog
 	Drops                              map[string]uint64 // by reason, those above 0
 }
 
@@ -73,7 +76,7 @@ func (p *Plane) Counters() Counters {
 		RelayedFrames: p.total.relayedN.Load(), RelayedBytes: p.total.relayedB.Load(),
 		DeliveredPackets: p.total.deliveredN.Load(), DeliveredBytes: p.total.deliveredB.Load(),
 		OriginatedPackets: p.total.originN.Load(), OriginatedBytes: p.total.originB.Load(),
-		Drops: map[string]uint64{},
+		MarkedFrames: p.total.marked.Load(), Drops: map[string]uint64{},
 	}
 	for d := range dropCount {
 		if n := p.drops[d].Load(); n > 0 {

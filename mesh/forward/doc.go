@@ -11,7 +11,8 @@
 //	fragment.go   pieces back into a packet
 //	originate.go  a packet of ours: route, session, path, lane, cut if needed
 //	seal.go       header, counter, AEAD, hop tag, straight into the train being built
-//	loop.go       the event loop that feeds a worker
+//	backlog.go    what a full socket did not take waits here, by CoDel's law (codel.go)
+//	loop.go       the event loop that feeds a worker; pause.go stops it reading TUNs
 //
 // Rules. Control (one goroutine) writes: it makes links, sessions, paths and entries and moves the pointers inside them.
 // Workers read, one goroutine each, and share nothing but atomics and the windows; a window's lock is taken once a run

@@ -89,6 +89,7 @@ type Loop struct {
 	tuns   []tunQueue
 	nextID int
 	paused bool // TUNs are not read until a socket takes more
+	stuck  bool // by a socket that has no backlog
 	count  loopCounters
 
 	mu     sync.Mutex // guards the fields below; never held while calling out
@@ -140,7 +141,8 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 	if len(c.Sockets) > 256 {
 		return nil, errors.New("forward: more than 256 sockets")
 	}
-	if c.Output == nil {
+	direct := c.Output == nil // so that Endpoint.Socket names what is polled here
+	if direct {
 		c.Output = sockets(c.Sockets)
 	}
 	if c.Own == nil {
@@ -157,6 +159,9 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 	}
 	l := &Loop{c: c, nextID: tunIDs, train: make([]byte, trainBuffer), packet: make([]byte, packet)}
 	l.worker = c.Plane.newWorker(c.Output, build, c.Number)
+	if direct {
+		l.worker.backlog = newBacklog(l.worker, c.Sockets, c.Own, c.Memory, l.watchSocket)
+	}
 	for _, i := range c.Own {
 		if err := c.Poller.Add(i, c.Sockets[i]); err != nil {
 			return nil, fmt.Errorf("watch socket %d: %w", i, err)
@@ -223,8 +228,8 @@ func (l *Loop) end() {
 
 func (l *Loop) event(now time.Duration, i int) {
 	id, read, write, broken := l.c.Poller.Event(i)
-	if write {
-		l.resume()
+	if write && id < tunIDs {
+		l.resume(now, id)
 	}
 	if id < tunIDs {
 		if read || broken {
@@ -273,7 +278,7 @@ func (l *Loop) socketFailed(id int, err error) {
 // receiveTUN takes a few super-packets of a TUN queue, or some more single packets, which become trains together.
 func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
 	reads, taken := 0, 0
-	for ; reads < roundReads && taken < roundBytes; reads++ {
+	for ; reads < roundReads && taken < roundBytes && (broken || !l.worker.backlog.full(false)); reads++ {
 		packets, err := q.tun.Receive()
 		if err != nil {
 			if errors.Is(err, syscall.EAGAIN) && !broken {
@@ -299,33 +304,6 @@ func (l *Loop) receiveTUN(now time.Duration, q tunQueue, broken bool) {
 	l.count.tunReads.Add(uint64(reads))
 	l.count.tunBytes.Add(uint64(taken))
 	l.pauseIfFull()
-}
-
-// pauseIfFull stops reading the TUNs when a socket took no more: the queue belongs in the device, where TCP sees it.
-func (l *Loop) pauseIfFull() {
-	if !l.worker.takeFull() || l.paused || len(l.tuns) == 0 || len(l.c.Own) == 0 {
-		return
-	}
-	l.paused = true
-	l.interest()
-}
-
-func (l *Loop) resume() {
-	if l.paused {
-		l.paused = false
-		l.interest()
-	}
-}
-
-func (l *Loop) interest() {
-	for _, q := range l.tuns {
-		if !q.write {
-			_ = l.c.Poller.Interest(q.id, q.tun, !l.paused, false)
-		}
-	}
-	for _, i := range l.c.Own {
-		_ = l.c.Poller.Interest(i, l.c.Sockets[i], true, l.paused)
-	}
 }
 
 // removeTUN forgets a TUN that broke: its device was deleted.
@@ -355,7 +333,7 @@ func (l *Loop) forgetTUN(t TUN) bool {
 		}
 	}
 	if len(l.tuns) == 0 {
-		l.resume()
+		l.unpause()
 	}
 	return true
 }

@@ -164,6 +164,6 @@ func (w *Worker) sendSpan() {
 		return
 	}
 	seg := min(s.seg, len(s.b))
-	w.sent(s.link, len(s.b), seg, w.out.Send(s.to, s.b, seg, s.ecn))
+	_ = w.send(s.link, s.to, s.b, seg, s.ecn) // counted there
 	*s = span{}
 }

@@ -136,8 +136,7 @@ func (w *Worker) sendTrain() error {
 	if t.n == 0 {
 		return nil
 	}
-	err := w.out.Send(t.to, t.buf[:t.n], t.seg, t.ecn)
-	w.sent(t.link, t.n, t.seg, err)
+	err := w.send(t.link, t.to, t.buf[:t.n], t.seg, t.ecn)
 	t.n, t.link = 0, nil
 	if errors.Is(err, syscall.EMSGSIZE) {
 		return ErrTooBig

@@ -33,6 +33,8 @@ type Worker struct {
 	held  bool // the TUN has packets since the last Flush
 	full  bool // a send met a full socket since takeFull
 
+	backlog *backlog // of a loop's worker; nil: what a full socket does not take is dropped
+
 	train train
 	span  span
 	piece []byte // a packet that was put together from pieces
