@@ -72,7 +72,7 @@ func TestMain(m *testing.M) {
 			if len(b) > 1000 {
 				os.Stdout.Write(b[:777])
 				b = append(b[:0], b[777:]...)
-				time.Sleep(time.Millisecond)
+				time.Sleep(4 * time.Millisecond)
 			}
 		}
 	case "viscript": // a daemon to be killed

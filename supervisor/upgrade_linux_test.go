@@ -27,7 +27,7 @@ func asked(ctx context.Context, run, method string, p, result any) error {
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, `apps:
-  count: {path: SELF, daemon: true, env: {SUPERVISOR_TEST_APP: count}, autostart: true, log_bytes: 30000000, log: {rate: 0}}
+  count: {path: SELF, daemon: true, env: {SUPERVISOR_TEST_APP: count}, autostart: true, log_bytes: 60000000, log: {rate: 0}}
   reader: {path: /bin/sh, default_args: [-c, 'read word; exit "$word"'], autostart: true, restart: never}
   dead: {path: /bin/sh, default_args: [-c, 'exit 9'], autostart: true, restart: never}
   good: {path: SELF, env: {SUPERVISOR_TEST_APP: signal}, autostart: true}
