@@ -54,6 +54,7 @@ type Config struct {
 	Rekey      time.Duration // of links and sessions; 0: 120 s
 	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
 	Plain      bool          // no UDP offloads
+	Streams    string        // what carries them: quic or tcp; empty: as measured
 	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
 	Memory     uint64        // bytes that the box is taken to have; 0: what it has
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
@@ -281,7 +282,9 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	n.sender = n.core.Plane().NewWorker(n)
-	if n.streams, err = stream.New(stream.Config{Identity: n.identity, Network: n.network, Carrier: n, Log: n.log}); err != nil {
+	if n.streams, err = stream.New(stream.Config{
+		Identity: n.identity, Network: n.network, Carrier: n, Kernel: (*kernel)(n), Prefer: stream.Prefer(n.cfg.Streams), Log: n.log,
+	}); err != nil {
 		return err
 	}
 	if n.server, err = api.New(api.Config{

@@ -47,6 +47,8 @@ type Config struct {
 	Identity *key.Private
 	Network  key.NetworkID
 	Carrier  Carrier
+	Kernel   Kernel // the second carrier of streams; nil: there is none
+	Prefer   Prefer
 	Log      *slog.Logger // nil: silent
 }
 
@@ -66,11 +68,16 @@ type Stats struct {
 	PacketsCut                      uint64 // sent in pieces
 	CarrierFull                     uint64 // times the carrier was full
 	Connections, Streams            int
+	Moved, Unmoved                  uint64 // streams that went over to TCP; that wanted to and could not
+	Strangers                       uint64 // connections to an offered port that were not the peer's
+	OnTCP                           int    // streams that TCP carries, or is about to
 }
 
 // Endpoint is the node's end of all streams.
 type Endpoint struct {
 	carrier Carrier
+	kernel  Kernel
+	prefer  Prefer
 	self    key.Public
 	log     *slog.Logger
 	cert    tls.Certificate
@@ -90,6 +97,7 @@ type Endpoint struct {
 	peers    map[key.Public]*peer
 	byAddr   map[netip.Addr]*peer
 	services map[string]*Service
+	moves    map[*move]struct{}
 	closing  bool
 }
 
@@ -97,6 +105,11 @@ type Endpoint struct {
 func New(c Config) (*Endpoint, error) {
 	if c.Identity == nil || c.Carrier == nil {
 		return nil, errors.New("stream: identity and carrier are required")
+	}
+	switch c.Prefer {
+	case PreferMeasured, PreferQUIC, PreferTCP:
+	default:
+		return nil, fmt.Errorf("stream: carrier %q: it is quic or tcp, or not said", c.Prefer)
 	}
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
@@ -111,9 +124,10 @@ func New(c Config) (*Endpoint, error) {
 	}
 	self := c.Identity.Public()
 	e := &Endpoint{
-		carrier: c.Carrier, self: self, log: c.Log, cert: cert,
+		carrier: c.Carrier, kernel: c.Kernel, prefer: c.Prefer, self: self, log: c.Log, cert: cert,
 		started: make(chan struct{}), ended: make(chan struct{}),
 		peers: map[key.Public]*peer{}, byAddr: map[netip.Addr]*peer{}, services: map[string]*Service{},
+		moves: map[*move]struct{}{},
 	}
 	e.conn, err = newPacketConn(c.Carrier, c.Network.Address(self), e.lookup, &e.count)
 	if err != nil {
@@ -224,6 +238,9 @@ func (e *Endpoint) Handle(service string, s Service) (remove func(), err error) 
 	if service == "" || len(service) > maxService || s.Handle == nil {
 		return nil, fmt.Errorf("service %q: %w", service, ErrHeader)
 	}
+	if service == moveService {
+		return nil, fmt.Errorf("service %q: %w", service, ErrRegistered)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.services[service] != nil {
@@ -267,9 +284,11 @@ func (e *Endpoint) Stats() Stats {
 		PacketsSent: e.count.sent.Load(), PacketsLost: e.count.lost.Load(),
 		PacketsCut: e.count.cut.Load(), CarrierFull: e.count.full.Load(),
 		Streams: int(e.streams.Load()),
+		Moved:   e.count.moved.Load(), Unmoved: e.count.unmoved.Load(), Strangers: e.count.strangers.Load(),
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()
+	s.OnTCP = len(e.moves)
 	for _, p := range e.peers {
 		s.Connections += len(p.all())
 	}

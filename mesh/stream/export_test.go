@@ -17,5 +17,5 @@ func (e *Endpoint) OpenRaw(ctx context.Context, to key.Public) (*Stream, error) 
 	if err != nil {
 		return nil, err
 	}
-	return newStream(c, qs), nil
+	return newStream(c, qs, true), nil
 }

@@ -22,13 +22,18 @@ type mesh struct {
 	t    testing.TB
 	net  *streamtest.Network
 	work sync.WaitGroup
+
+	// For the nodes started after they are set.
+	prefer  stream.Prefer
+	kernels bool // they have TCP
 }
 
 // node is an endpoint that runs until stop.
 type node struct {
 	*stream.Endpoint
-	key  key.Public
-	stop func()
+	key    key.Public
+	kernel *streamtest.Kernel
+	stop   func()
 }
 
 func newMesh(t testing.TB, c streamtest.Conditions) *mesh {
@@ -56,7 +61,13 @@ func (m *mesh) startAs(id *key.Private, k key.Public) *node {
 	if testing.Verbose() && os.Getenv("STREAM_DEBUG") != "" {
 		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	e, err := stream.New(stream.Config{Identity: id, Network: m.net.ID(), Carrier: m.net.Carrier(k), Log: log})
+	c := stream.Config{Identity: id, Network: m.net.ID(), Carrier: m.net.Carrier(k), Prefer: m.prefer, Log: log}
+	var kernel *streamtest.Kernel
+	if m.kernels {
+		kernel = m.net.Kernel(k)
+		c.Kernel = kernel
+	}
+	e, err := stream.New(c)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -69,7 +80,7 @@ func (m *mesh) startAs(id *key.Private, k key.Public) *node {
 			m.t.Errorf("Run: %v", err)
 		}
 	})
-	return &node{Endpoint: e, key: k, stop: func() { cancel(); <-done }}
+	return &node{Endpoint: e, key: k, kernel: kernel, stop: func() { cancel(); <-done }}
 }
 
 // end stops nodes and waits for the last packet.

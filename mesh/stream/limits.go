@@ -73,6 +73,27 @@ const (
 	copyBuffer = 32 << 10
 )
 
+// Streams on TCP.
+const (
+	// maxMoves bounds the streams that TCP carries: each is a descriptor more, and four of pipes where it is spliced.
+	maxMoves = 128
+	// moveTimeout bounds a try, of which connectTimeout is for the TCP connection; QUIC goes on meanwhile.
+	moveTimeout    = 10 * time.Second
+	connectTimeout = 4 * time.Second
+	// knockTimeout is for the token of one that has connected: it sends it at once. maxKnocks bounds how many may try.
+	knockTimeout = 2 * time.Second
+	maxKnocks    = 16
+	// decideTimeout bounds the wait for the word of the end that has connected. It has all it needs by then, and a QUIC
+	// connection that says nothing for so long is dead.
+	decideTimeout = idleTimeout
+	// moveAgain is how long a peer is left in peace after a try that failed.
+	moveAgain = 2 * time.Minute
+	// lingerTime is how long what was written may take to arrive after Close, when the other end still sends.
+	lingerTime = 30 * time.Second
+	// codeWait is how much later than the kernel's reset the code may come.
+	codeWait = time.Second
+)
+
 // Codes on the wire when a stream or connection ends otherwise than by its last byte.
 const (
 	CodeNone     = 0 // nobody is interested any more

@@ -20,6 +20,7 @@ const sealedExtra = 20
 // counters of one endpoint.
 type counters struct {
 	received, dropped, sent, lost, full, cut atomic.Uint64
+	moved, unmoved, strangers                atomic.Uint64
 }
 
 // packetConn is what quic-go takes for its UDP socket. It implements quic.OOBCapablePacketConn and ReadBatch, so that

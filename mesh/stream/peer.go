@@ -26,6 +26,9 @@ type peer struct {
 	joiner  joiner
 	streams atomic.Int64 // incoming ones being served
 
+	heldUntil   atomic.Int64 // unix ns: its path loses too much for QUIC, as last measured
+	noMoveUntil atomic.Int64 // unix ns: TCP to it did not come up
+
 	mu      sync.Mutex // guards the fields below
 	conns   []*connection
 	current *connection // where new streams go; nil: dial
@@ -59,9 +62,11 @@ type connection struct {
 	dialled  bool // by us
 	at       time.Time
 	window   atomic.Int64 // of Endpoint.windows, ours
+	health   health
 
 	mu      sync.Mutex // guards the fields below
 	streams int
+	byID    map[quic.StreamID]*Stream // those that are open
 	retired bool
 	idle    *time.Timer // runs while there are no streams
 }
@@ -77,7 +82,7 @@ func (c *connection) canonical() bool {
 
 // adopt takes a finished connection into service.
 func (e *Endpoint) adopt(p *peer, qc *quic.Conn, dialled bool) (*connection, error) {
-	c := &connection{endpoint: e, peer: p, quic: qc, dialled: dialled, at: time.Now()}
+	c := &connection{endpoint: e, peer: p, quic: qc, dialled: dialled, at: time.Now(), byID: map[quic.StreamID]*Stream{}}
 	p.mu.Lock()
 	if len(p.conns) >= maxConnsPerPeer {
 		p.mu.Unlock()
@@ -124,7 +129,7 @@ func (c *connection) serve(ctx context.Context) {
 		if err != nil {
 			break
 		}
-		s := newStream(c, qs)
+		s := newStream(c, qs, false)
 		if !e.start(func() { e.serveStream(ctx, s) }) {
 			s.Reset(CodeInternal)
 		}
@@ -193,17 +198,19 @@ func (c *connection) expire() {
 }
 
 // opened and ended count streams.
-func (c *connection) opened() {
+func (c *connection) opened(s *Stream) {
 	c.endpoint.streams.Add(1)
 	c.mu.Lock()
 	c.streams++
+	c.byID[s.quic.StreamID()] = s
 	c.mu.Unlock()
 }
 
-func (c *connection) ended() {
+func (c *connection) ended(s *Stream) {
 	c.endpoint.streams.Add(-1)
 	c.mu.Lock()
 	c.streams--
+	delete(c.byID, s.quic.StreamID())
 	last := c.streams == 0
 	c.mu.Unlock()
 	if last {

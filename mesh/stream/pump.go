@@ -60,6 +60,9 @@ func (p *pump) abort(code uint64) {
 func (p *pump) up() error {
 	read := chunkReader(p.conn)
 	for {
+		if m := p.stream.outgoing(); m != nil {
+			return p.spliceUp(m)
+		}
 		b, err := read()
 		if b != nil {
 			n, werr := p.stream.Write(b.bytes())
@@ -95,6 +98,9 @@ func (p *pump) unwanted(err error) error {
 func (p *pump) down() error {
 	for {
 		err := p.stream.wait()
+		if m := p.stream.incoming(); m != nil {
+			return p.spliceDown(m)
+		}
 		if err == nil {
 			err = p.chunk()
 		}
@@ -110,6 +116,35 @@ func (p *pump) down() error {
 			return err
 		}
 	}
+}
+
+// spliceUp is up once the stream is on TCP: two sockets of the kernel, which moves the bytes by itself.
+func (p *pump) spliceUp(m *move) error {
+	n, err := io.Copy(m.conn, p.conn)
+	p.sent.Add(uint64(n))
+	switch refused := m.refused(); {
+	case err == nil:
+		return p.stream.CloseWrite()
+	case refused != nil:
+		return p.unwanted(refused)
+	}
+	p.abort(CodeReset)
+	return err
+}
+
+// spliceDown is down once the stream is on TCP.
+func (p *pump) spliceDown(m *move) error {
+	n, err := io.Copy(p.conn, m.conn)
+	p.received.Add(uint64(n))
+	if err != nil {
+		p.abort(CodeReset)
+		return err
+	}
+	m.read.Store(true)
+	if h, ok := p.conn.(halfCloser); ok {
+		h.CloseWrite()
+	}
+	return nil
 }
 
 // chunk moves what is there, at most one buffer.

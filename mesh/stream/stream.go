@@ -21,16 +21,19 @@ import (
 type Stream struct {
 	conn    *connection
 	quic    *quic.Stream
+	dialled bool // by us
 	service string
 	header  []byte
 	reply   []byte
 	writing atomic.Int32
 	end     sync.Once
+	mover
 }
 
-func newStream(c *connection, qs *quic.Stream) *Stream {
-	c.opened()
-	return &Stream{conn: c, quic: qs}
+func newStream(c *connection, qs *quic.Stream, dialled bool) *Stream {
+	s := &Stream{conn: c, quic: qs, dialled: dialled}
+	c.opened(s)
+	return s
 }
 
 // Peer is the node at the other end.
@@ -46,7 +49,19 @@ func (s *Stream) Header() []byte { return s.header }
 func (s *Stream) Reply() []byte { return s.reply }
 
 func (s *Stream) Read(b []byte) (int, error) {
+	if m := s.incoming(); m != nil {
+		return m.Read(b)
+	}
 	n, err := s.quic.Read(b)
+	if errors.Is(err, io.EOF) {
+		if n > 0 {
+			return n, nil // whether it is the end shows next time
+		}
+		if m := s.successor(); m != nil {
+			s.in.Store(true)
+			return m.Read(b)
+		}
+	}
 	return n, translate(err)
 }
 
@@ -58,6 +73,10 @@ func (s *Stream) wait() error {
 		if rerr != nil {
 			err = rerr
 		}
+		if errors.Is(err, io.EOF) && s.successor() != nil {
+			s.in.Store(true)
+			return nil
+		}
 		return translate(err)
 	}
 	return nil
@@ -66,33 +85,71 @@ func (s *Stream) wait() error {
 func (s *Stream) Write(b []byte) (int, error) {
 	s.writing.Add(1)
 	defer s.writing.Add(-1)
+	if m := s.outgoing(); m != nil {
+		return m.Write(b)
+	}
 	n, err := s.quic.Write(b)
+	s.consider(n)
 	return n, translate(err)
 }
 
+// writeFrame writes what opens, answers or moves a stream.
+func (s *Stream) writeFrame(b []byte) error {
+	s.writing.Add(1)
+	defer s.writing.Add(-1)
+	_, err := s.quic.Write(b)
+	return translate(err)
+}
+
 // CloseWrite ends our direction; what was written arrives, then the other side reads io.EOF.
-func (s *Stream) CloseWrite() error { return translate(s.quic.Close()) }
+func (s *Stream) CloseWrite() error {
+	s.mu.Lock()
+	s.ended = true
+	m := s.next.Load()
+	s.mu.Unlock()
+	err := translate(s.quic.Close())
+	if m != nil {
+		err = m.closeWrite()
+	}
+	return err
+}
 
 // CloseRead tells the other side that nothing more is wanted of its direction.
-func (s *Stream) CloseRead(code uint64) { s.quic.CancelRead(quic.StreamErrorCode(code)) }
+func (s *Stream) CloseRead(code uint64) {
+	s.quic.CancelRead(quic.StreamErrorCode(code))
+	if m := s.next.Load(); m != nil {
+		m.control.CloseRead(code)
+	}
+}
 
 // Close ends both directions: what was written arrives, what was not read is given up.
 func (s *Stream) Close() error {
-	if s.writing.Load() > 0 {
-		s.quic.CancelWrite(CodeNone) // the bytes of a Write that is under way have no end
+	m := s.finish(streamClosed)
+	if s.writing.Load() > 0 { // the bytes of a Write that is under way have no end
+		s.quic.CancelWrite(CodeNone)
+		if m != nil {
+			m.reset(CodeNone)
+		}
 	} else {
 		s.quic.Close()
+		if m != nil {
+			m.leave()
+		}
 	}
 	s.quic.CancelRead(CodeNone)
-	s.end.Do(s.conn.ended)
+	s.end.Do(func() { s.conn.ended(s) })
 	return nil
 }
 
 // Reset ends both directions at once; the other side's calls return a ResetError with the code.
 func (s *Stream) Reset(code uint64) {
+	m := s.finish(streamReset)
 	s.quic.CancelWrite(quic.StreamErrorCode(code))
 	s.quic.CancelRead(quic.StreamErrorCode(code))
-	s.end.Do(s.conn.ended)
+	if m != nil {
+		m.reset(code)
+	}
+	s.end.Do(func() { s.conn.ended(s) })
 }
 
 // LocalAddr and RemoteAddr are mesh addresses; the port means nothing.
@@ -102,13 +159,31 @@ func (s *Stream) LocalAddr() net.Addr { return s.conn.quic.LocalAddr() }
 func (s *Stream) RemoteAddr() net.Addr { return s.conn.quic.RemoteAddr() }
 
 // SetDeadline and its kind work as on any net.Conn.
-func (s *Stream) SetDeadline(t time.Time) error { return s.quic.SetDeadline(t) }
+func (s *Stream) SetDeadline(t time.Time) error {
+	return errors.Join(s.SetReadDeadline(t), s.SetWriteDeadline(t))
+}
 
 // SetReadDeadline see SetDeadline.
-func (s *Stream) SetReadDeadline(t time.Time) error { return s.quic.SetReadDeadline(t) }
+func (s *Stream) SetReadDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.readBy = t
+	if m := s.next.Load(); m != nil {
+		m.conn.SetReadDeadline(t)
+	}
+	return s.quic.SetReadDeadline(t)
+}
 
 // SetWriteDeadline see SetDeadline.
-func (s *Stream) SetWriteDeadline(t time.Time) error { return s.quic.SetWriteDeadline(t) }
+func (s *Stream) SetWriteDeadline(t time.Time) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writeBy = t
+	if m := s.next.Load(); m != nil {
+		m.conn.SetWriteDeadline(t)
+	}
+	return s.quic.SetWriteDeadline(t)
+}
 
 // translate turns quic-go's errors into this package's; io.EOF and deadlines pass.
 func translate(err error) error {
@@ -168,6 +243,7 @@ func (e *Endpoint) Dial(ctx context.Context, to key.Public, service string, head
 		s, err := c.open(ctx, frame)
 		if err == nil {
 			s.service = service
+			s.consider(0)
 			return s, nil
 		}
 		// A connection from before may turn out to be dead, or to be replaced, exactly now.
@@ -196,7 +272,7 @@ func (c *connection) open(ctx context.Context, frame []byte) (*Stream, error) {
 		}
 		return nil, translate(err)
 	}
-	s := newStream(c, qs)
+	s := newStream(c, qs, true)
 	stop := context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })
 	answer, err := s.ask(frame)
 	if !stop() {
@@ -214,7 +290,7 @@ func (c *connection) open(ctx context.Context, frame []byte) (*Stream, error) {
 }
 
 func (s *Stream) ask(frame []byte) (Answer, error) {
-	if _, err := s.Write(frame); err != nil {
+	if err := s.writeFrame(frame); err != nil {
 		return Answer{}, err
 	}
 	b, err := readFrame(streamReader{s})
@@ -257,7 +333,7 @@ func (in *Incoming) Accept(reply []byte) (*Stream, error) {
 		return nil, ErrClosed
 	}
 	in.stream.SetWriteDeadline(time.Now().Add(openTimeout)) // a peer may give no window even for that
-	if _, err := in.stream.Write(frame); err != nil {
+	if err := in.stream.writeFrame(frame); err != nil {
 		return nil, fmt.Errorf("accept: %w", err)
 	}
 	in.stream.SetWriteDeadline(time.Time{})
@@ -274,7 +350,7 @@ func (in *Incoming) Refuse(why *signal.Error) error {
 		return ErrClosed
 	}
 	in.stream.SetWriteDeadline(time.Now().Add(openTimeout))
-	if _, err := in.stream.Write(frame); err != nil {
+	if err := in.stream.writeFrame(frame); err != nil {
 		in.stream.Reset(CodeInternal)
 		return fmt.Errorf("refuse: %w", err)
 	}
@@ -317,6 +393,8 @@ func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
 	service := e.services[open.Service]
 	e.mu.RUnlock()
 	switch {
+	case open.Service == moveService:
+		e.serveMove(ctx, in)
 	case service == nil:
 		in.Refuse(signal.Errorf(signal.ErrNotFound, "no service %q here", open.Service))
 	case service.Allow == nil || !service.Allow(s.Peer()):

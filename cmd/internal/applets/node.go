@@ -68,6 +68,7 @@ type nodeConfig struct {
 	Rekey      time.Duration `yaml:"rekey"`
 	StoreAfter time.Duration `yaml:"store_after"`
 	Plain      bool          `yaml:"plain"`
+	Streams    string        `yaml:"streams"`
 	Loops      int           `yaml:"loops"`
 	Memory     string        `yaml:"memory"`
 }
@@ -93,6 +94,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	f.DurationVar(&c.Rekey, "rekey", 0, "how long a key is used (default 2m0s)")
 	f.DurationVar(&c.StoreAfter, "store-after", 0, "age at which relay rules are written to flash (default 1m0s)")
 	f.BoolVar(&c.Plain, "plain", false, "one datagram a system call: no UDP_GRO and UDP_SEGMENT")
+	f.StringVar(&c.Streams, "streams", "", "`CARRIER` of streams: quic, or tcp wherever both ends run the vpn (default: as measured)")
 	f.IntVar(&c.Loops, "loops", 0, fmt.Sprintf("`N` event loops, 1 to %d (default: 1 on one or two cores, else one a core up to 4)", forward.MaxLoops))
 	f.StringVar(&c.Memory, "memory", "", "`SIZE` the box is taken to have, as 64MB (default: what it has); below 192MB buffers are small")
 	_, err := f.Parse(0, 0)
@@ -134,7 +136,8 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	log := f.Logger()
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
-		StoreAfter: c.StoreAfter, Plain: c.Plain, Loops: c.Loops, Processors: f.Env().Processors, Log: log, Ready: auto.Ready,
+		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
+		Ready:   auto.Ready,
 		OpenTUN: func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 	}
 	var err error
@@ -158,6 +161,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 			return applet.Usagef("--listen %q: %v", a, err)
 		}
 		conf.Listen = append(conf.Listen, hp)
+	}
+	if c.Streams != "" && c.Streams != "quic" && c.Streams != "tcp" {
+		return applet.Usagef("--streams %q: quic or tcp", c.Streams)
 	}
 	if conf.Peers, err = parsePeers("--peer", c.Peers); err != nil {
 		return err
