@@ -1,4 +1,4 @@
-# make build · test · check · bench · fuzz · size · demo · install · clean
+# make build · test · check · bench · bench-e2e · bench-slow · fuzz · size · demo · install · clean
 # Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
 
 GO        ?= go
@@ -38,7 +38,7 @@ OTHER := darwin/arm64 windows/amd64
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench fuzz demo install clean
+.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench bench-e2e bench-slow fuzz demo install clean
 
 all: build
 
@@ -71,7 +71,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags bench ./cmd/skywire
+	$(GO) vet -tags bench,profile ./cmd/skywire
 
 staticcheck:
 	$(GO) tool staticcheck ./...
@@ -105,13 +105,21 @@ reflect:
 	@if $(GO) build -ldflags '-s -w -dumpdep' -o /dev/null ./cmd/skywire 2>&1 | grep '<ReflectMethod>'; then \
 	  echo "dead-code elimination is off: see the dependencies above"; exit 1; fi
 
-# The stages, then the real binary in namespaces beside plain veth, kernel forwarding and wireguard-go (fetched for it), in
-# alternating rounds of one run: six minutes, as root. SKYWIRE_BENCH_ROUNDS and SKYWIRE_BENCH_SECONDS shorten it.
+# Every stage on its own, with allocations.
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) -benchmem ./...
-	@if [ "$$(id -u)" = 0 ]; then \
-	  $(GO) test -tags bench -count=1 -v -timeout 30m -run '^TestBench(Peers|Relay)$$' ./cmd/skywire; \
-	else echo "the benchmarks beside peers need root"; fi
+
+# The real binary in namespaces beside veth, kernel forwarding, a bare copy between TUN devices, wireguard-go, nebula, tinc
+# and openvpn, in alternating rounds of one run: a quarter of an hour, as root. The SKYWIRE_BENCH_ variables that choose
+# parts, rounds, profiles and the folder of the results stand in cmd/skywire/bench_e2e_linux_test.go.
+bench-e2e:
+	@.ci/tools bench
+	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBench(E2E|Relay|Impair)$$' ./cmd/skywire
+
+# The same with a box that has one processor, without AES and without any offload.
+bench-slow:
+	@.ci/tools bench
+	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBenchSlow$$' ./cmd/skywire
 
 fuzz:
 	@for p in $$($(GO) list ./...); do \

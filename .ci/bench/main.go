@@ -1,5 +1,6 @@
-// Command bench runs wireguard-go on one TUN device, for `make bench` to compare with. It is a module of its own, so that
-// its dependencies are not the project's; nothing is installed, and it does not configure the device's addresses.
+// Command bench runs what `make bench-e2e` compares with and what has no program of its own: wireguard-go on one TUN device,
+// and a bare copy between two. It is a module of its own, so that its dependencies are not the project's; nothing is
+// installed, and it configures no addresses. The module also pins nebula, which is built from here as it is.
 package main
 
 import (
@@ -7,13 +8,10 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-
-	"golang.zx2c4.com/wireguard/conn"
-	"golang.zx2c4.com/wireguard/device"
-	"golang.zx2c4.com/wireguard/tun"
 )
 
-const usage = "usage: bench DEVICE PORT PRIVATE-KEY-HEX PEER-KEY-HEX PEER-ADDR:PORT"
+const usage = `usage: bench wireguard DEVICE PORT PRIVATE-KEY-HEX {PEER-KEY-HEX PEER-ADDR:PORT ALLOWED,...}...
+       bench copy DEVICE NAMESPACE NAMESPACE`
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -23,25 +21,18 @@ func main() {
 }
 
 func run(args []string) error {
-	if len(args) != 5 {
-		return fmt.Errorf("%s", usage)
+	switch {
+	case len(args) >= 7 && len(args)%3 == 1 && args[0] == "wireguard":
+		return runWireguard(args[1], args[2], args[3], args[4:])
+	case len(args) == 4 && args[0] == "copy":
+		return runCopy(args[1], args[2], args[3])
 	}
-	t, err := tun.CreateTUN(args[0], device.DefaultMTU)
-	if err != nil {
-		return fmt.Errorf("make %s: %w", args[0], err)
-	}
-	d := device.NewDevice(t, conn.NewDefaultBind(), device.NewLogger(device.LogLevelError, ""))
-	defer d.Close()
-	err = d.IpcSet(fmt.Sprintf("private_key=%s\nlisten_port=%s\npublic_key=%s\nendpoint=%s\nallowed_ip=0.0.0.0/0\nallowed_ip=::/0\n",
-		args[2], args[1], args[3], args[4]))
-	if err != nil {
-		return fmt.Errorf("configure: %w", err)
-	}
-	if err := d.Up(); err != nil {
-		return fmt.Errorf("up: %w", err)
-	}
+	return fmt.Errorf("%s", usage)
+}
+
+// untilStopped waits for the signal that ends the program.
+func untilStopped() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, os.Interrupt, syscall.SIGTERM)
 	<-stop
-	return nil
 }

@@ -7,303 +7,255 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"testing"
-	"time"
+	"sync"
 
 	"skywire/cmd/internal/lab"
 )
 
-// What `make bench` measures with the real binary: the ways from one box to another, each in turn and round after round,
-// so that whatever else the machine does meets all of them. Medians count, and of those the ratios within one run: two
-// tunnel ends, two TCP ends and iperf3 share the processors. "own" is the time of the tunnel's programs alone, with the
-// softirqs that they run: the number that depends least on other load.
+// The tunnels of others, each with a device of its own in the same boxes as ours, all idle but the one that is measured.
+// Each runs as its documentation says for speed: nebula with the socket buffers of its example, openvpn as a TLS pair with
+// AES-256-GCM in user space, tinc and wireguard-go as they are.
 
-// way is one of the ways that are compared.
-type way struct {
-	name     string
-	from, to string // boxes
-	addr     string // of the far end on this way
-	programs []*lab.Process
-	got      map[string][]float64
+// hop is a box on the way, with its address towards the one before and towards the one after.
+type hop struct{ box, prev, next string }
+
+// benchTool returns the path of a program of .ci/bench, built once a process.
+func (b *bench) benchTool(name string) string {
+	b.t.Helper()
+	dir, err := benchTools()
+	b.must(err)
+	return filepath.Join(dir, name)
 }
 
-func (y *way) add(measure string, v float64) { y.got[measure] = append(y.got[measure], v) }
-
-// measures are the rows of the table, in their order.
-var measures = []struct{ name, unit string }{
-	{"tcp", "Gbit/s, 1 stream"},
-	{"tcp back", "Gbit/s"},
-	{"tcp 4", "Gbit/s, 4 streams"},
-	{"tcp 4 back", "Gbit/s"},
-	{"cpu", "cpu-s/Gbit, all of the machine"},
-	{"own", "cpu-s/Gbit, the tunnel's programs"},
-	{"udp loss", "% at 200 Mbit/s, 1,200 bytes"},
-	{"udp way", "% of it not lost in iperf3's own socket"},
-	{"ping p50", "us"},
-	{"ping p99", "us"},
-	{"busy p50", "us beside one TCP stream"},
-	{"busy p99", "us"},
-	{"rss", "MB of the program at the sender after it"},
-}
-
-// setting reads a number from the environment.
-func setting(name string, otherwise int) int {
-	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
-		return n
+var benchTools = sync.OnceValues(func() (string, error) {
+	dir, err := filepath.Abs("../../build/bench")
+	if err != nil {
+		return "", err
 	}
-	return otherwise
+	c := exec.Command("sh", "-c", `mkdir -p "$1" && go build -o "$1/bench" . && go build -o "$1/" tool`, "sh", dir)
+	c.Dir = "../../.ci/bench"
+	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath -mod=readonly")
+	if out, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build .ci/bench: %w: %s", err, out)
+	}
+	return dir, nil
+})
+
+// device waits until a tunnel made its device, addresses it and brings it up.
+func (b *bench) device(p *lab.Process, dev, addr string) {
+	b.t.Helper()
+	box := p.Box
+	b.wait(dev+" of "+box.Name, func(context.Context) error { return b.alive(p, box.IP("link show dev "+dev)) })
+	b.must(box.IP("addr replace "+addr+" dev "+dev), box.IP("link set "+dev+" up"))
 }
 
-// TestBenchPeers compares plain veth, wireguard-go and skywire, between neighbours and over one hop.
-func TestBenchPeers(t *testing.T) {
-	rounds, seconds := setting("SKYWIRE_BENCH_ROUNDS", 5), setting("SKYWIRE_BENCH_SECONDS", 1)
-	w := newWorld(t, "bench")
-	ways := w.benchWays()
-	idle := w.benchIdle(10 * time.Second)
-	streams := map[string][]float64{}
-	for range rounds {
-		for _, y := range ways {
-			w.benchWay(y, seconds)
+// wireguard runs wireguard-go along hops: one tunnel between the first and the last, or hop by hop with the kernel
+// routing between them, as wireguard relays.
+func (b *bench) wireguard(name, dev, subnet string, hops ...hop) *way {
+	b.t.Helper()
+	keys := make([]*ecdh.PrivateKey, len(hops))
+	for i := range hops {
+		k, err := ecdh.X25519().GenerateKey(rand.Reader)
+		b.must(err)
+		keys[i] = k
+	}
+	y := b.tunnel(name, subnet, hops)
+	port := b.port()
+	for i, h := range hops {
+		args := []string{"wireguard", dev, port, hex.EncodeToString(keys[i].Bytes())}
+		peer := func(at int, host string, first, last int) {
+			var allowed []string
+			for n := first; n <= last; n++ {
+				allowed = append(allowed, fmt.Sprintf("%s.%d/32", subnet, n+1))
+			}
+			args = append(args, hex.EncodeToString(keys[at].PublicKey().Bytes()), host+":"+port, strings.Join(allowed, ","))
 		}
-		w.benchStreams(streams, seconds)
-	}
-	load, _ := os.ReadFile("/proc/loadavg")
-	t.Logf("%d rounds of %d s, load at the end %s%s%s", rounds, seconds, load, benchTable(ways), idle)
-	for _, r := range [][2]string{{"skywire", "wireguard"}, {"chacha", "wireguard"}, {"sky relay", "wg routed"}} {
-		t.Log(benchRatios(ways, r[0], r[1]))
-	}
-	for _, name := range []string{"node bench", "node bench 1 relay", "socks 1 relay"} {
-		t.Logf("%-20s %s Gbit/s", name, spread(streams[name]))
-	}
-}
-
-// benchWays makes three pairs of boxes: a and b are neighbours, c and d have the hop r between them, e and f are
-// neighbours whose processors are told to have no AES, which makes them agree on ChaCha20-Poly1305.
-func (w *world) benchWays() []*way {
-	w.t.Helper()
-	w.boxes("a", "b", "c", "r", "d", "e", "f")
-	for _, b := range []string{"e", "f"} {
-		w.box[b].Setenv("GODEBUG", "cpu.aes=off")
-	}
-	w.must(
-		w.lab.Wire(w.end("a", "wire", "10.1.0.1/24"), w.end("b", "wire", "10.1.0.2/24")),
-		w.lab.Wire(w.end("e", "wire", "10.2.0.1/24"), w.end("f", "wire", "10.2.0.2/24")),
-		w.lab.Wire(w.end("c", "wire", "10.3.0.1/24"), w.end("r", "left", "10.3.0.2/24")),
-		w.lab.Wire(w.end("r", "right", "10.4.0.2/24"), w.end("d", "wire", "10.4.0.1/24")),
-		w.box["r"].Forward(),
-		w.box["c"].IP("route add 10.4.0.0/24 via 10.3.0.2"), w.box["d"].IP("route add 10.3.0.0/24 via 10.4.0.2"),
-	)
-	for _, b := range []string{"b", "d", "f"} {
-		_, err := w.box[b].Start("iperf3", "iperf3", "-s", "--forceflush")
-		w.must(err)
-	}
-	n := map[string]*lab.Process{}
-	for _, box := range []string{"a", "e", "r"} {
-		n[box] = w.node(box)
-	}
-	n["b"] = w.node("b", "--peer", w.peer("a", "10.1.0.1"))
-	n["f"] = w.node("f", "--peer", w.peer("e", "10.2.0.1"))
-	n["c"] = w.node("c", "--peer", w.peer("r", "10.3.0.2"))
-	n["d"] = w.node("d", "--peer", w.peer("r", "10.4.0.2"))
-	w.vpnUp("a", "b", "c", "d", "e", "f")
-	ways := []*way{
-		{name: "veth", from: "a", to: "b", addr: "10.1.0.2"},
-		w.wireguardPair("wireguard", "a", "10.1.0.1", "b", "10.1.0.2"),
-		{name: "skywire", from: "a", to: "b", addr: w.address("b"), programs: []*lab.Process{n["a"], n["b"]}},
-		{name: "chacha", from: "e", to: "f", addr: w.address("f"), programs: []*lab.Process{n["e"], n["f"]}},
-		{name: "routed", from: "c", to: "d", addr: "10.4.0.1"},
-		w.wireguardPair("wg routed", "c", "10.3.0.1", "d", "10.4.0.1"),
-		{name: "sky relay", from: "c", to: "d", addr: w.address("d"), programs: []*lab.Process{n["c"], n["d"], n["r"]}},
-	}
-	for _, y := range ways {
-		y.got = map[string][]float64{}
-		w.pings(y.from, y.addr)
-	}
-	w.startSocks()
-	return ways
-}
-
-// wireguardPair builds the runner of .ci/bench once and starts it at both ends.
-func (w *world) wireguardPair(name, from, fromAddr, to, toAddr string) *way {
-	w.t.Helper()
-	path, err := filepath.Abs("../../build/bench/wireguard-go")
-	w.must(err)
-	build := exec.Command("go", "build", "-o", path, ".")
-	build.Dir = "../../.ci/bench"
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		w.t.Fatalf("wireguard-go: %v: %s", err, out)
-	}
-	var keys [2]*ecdh.PrivateKey
-	for i := range keys {
-		keys[i], err = ecdh.X25519().GenerateKey(rand.Reader)
-		w.must(err)
-	}
-	y := &way{name: name, from: from, to: to, addr: "10.9.0.2"}
-	for i, end := range []struct{ box, peer string }{{from, toAddr}, {to, fromAddr}} {
-		p, err := w.box[end.box].Start("wireguard", path, "wg0", "51820", hex.EncodeToString(keys[i].Bytes()),
-			hex.EncodeToString(keys[1-i].PublicKey().Bytes()), end.peer+":51820")
-		w.must(err)
-		y.programs = append(y.programs, p)
-		w.wait("wg0 of "+end.box, func(context.Context) error {
-			return w.alive(p, w.box[end.box].IP("link show dev wg0"))
-		})
-		w.must(w.box[end.box].IP(fmt.Sprintf("addr add 10.9.0.%d/24 dev wg0", i+1)), w.box[end.box].IP("link set wg0 up"))
+		if i > 0 {
+			peer(i-1, h.prev, 0, i-1)
+		}
+		if i+1 < len(hops) {
+			peer(i+1, h.next, i+1, len(hops)-1)
+		}
+		p := b.program(y, h.box, dev, b.benchTool("bench"), args...)
+		b.device(p, dev, fmt.Sprintf("%s.%d/24", subnet, i+1))
 	}
 	return y
 }
 
-// benchWay measures everything once.
-func (w *world) benchWay(y *way, seconds int) {
-	w.t.Helper()
-	machine, own := machineTime(w.t), programTime(w.t, y.programs)
-	rate, bits := w.benchIperf(y, seconds)
-	y.add("tcp", rate)
-	y.add("cpu", (machineTime(w.t)-machine)/bits)
-	y.add("own", (programTime(w.t, y.programs)-own)/bits)
-	for _, m := range []struct {
-		name string
-		args []string
-	}{{"tcp back", []string{"-R"}}, {"tcp 4", []string{"-P", "4"}}, {"tcp 4 back", []string{"-P", "4", "-R"}}} {
-		rate, _ = w.benchIperf(y, seconds, m.args...)
-		y.add(m.name, rate)
-	}
-	w.benchUDP(y, seconds)
-	w.benchPing(y, "ping", 1)
-	busy := make(chan struct{})
-	go func() { // ends below
-		defer close(busy)
-		_, _ = w.box[y.from].Exec(w.t.Context(), "iperf3", "-c", y.addr, "-t", "2")
-	}()
-	w.benchPing(y, "busy", 1.5)
-	<-busy
-	if len(y.programs) > 0 {
-		y.add("rss", float64(y.programs[0].RSS())/1e6)
-	}
+// tunnel is a way through a tunnel whose device in the n-th box has the address SUBNET.n, counted from one.
+func (b *bench) tunnel(name, subnet string, hops []hop) *way {
+	return newWay(name, hops[0].box, hops[len(hops)-1].box, fmt.Sprintf("%s.%d", subnet, len(hops)))
 }
 
-type iperfEnd struct {
-	Sum, SumReceived struct {
-		Bytes         float64
-		BitsPerSecond float64 `json:"bits_per_second"`
-		LostPackets   float64 `json:"lost_packets"`
-		Packets       float64
-	}
+// port is a UDP port that no other tunnel of this part uses.
+func (b *bench) port() string {
+	b.ports++
+	return fmt.Sprint(20000 + b.ports)
 }
 
-// iperfJSON runs one test against the server that runs in the far box.
-func (w *world) iperfJSON(y *way, seconds int, args ...string) iperfEnd {
-	w.t.Helper()
-	out := w.exec(y.from, "iperf3", append([]string{"-c", y.addr, "-J", "-t", strconv.Itoa(seconds)}, args...)...)
-	var r struct {
-		Error string
-		End   struct {
-			Sum         json.RawMessage
-			SumReceived json.RawMessage `json:"sum_received"`
+// program starts one program of a way.
+func (b *bench) program(y *way, box, name, path string, args ...string) *lab.Process {
+	b.t.Helper()
+	p, err := b.box[box].Start(name, path, args...)
+	b.must(err)
+	y.programs = append(y.programs, p)
+	if box != y.from && box != y.to {
+		y.middle = append(y.middle, p)
+	}
+	return p
+}
+
+// bareCopy joins two boxes by two TUN devices and a program that copies between them.
+func (b *bench) bareCopy(name, subnet, from, to string) *way {
+	b.t.Helper()
+	y := newWay(name, from, to, subnet+".2")
+	p := b.program(y, from, "copy", b.benchTool("bench"), "copy", "copy0", b.box[from].NS, b.box[to].NS)
+	b.device(p, "copy0", subnet+".1/24")
+	b.wait("copy0", func(context.Context) error { return b.box[to].IP("link show dev copy0") })
+	b.must(b.box[to].IP("addr replace "+subnet+".2/24 dev copy0"), b.box[to].IP("link set copy0 up"))
+	return y
+}
+
+const nebulaConfig = `pki: {ca: ca.crt, cert: %[1]s.crt, key: %[1]s.key}
+static_host_map: {%[2]s}
+lighthouse: {am_lighthouse: %[3]v, hosts: [%[4]s]}
+cipher: %[7]s
+listen: {host: 0.0.0.0, port: %[5]s, read_buffer: 10485760, write_buffer: 10485760}
+relay: {am_relay: %[3]v, use_relays: true, relays: [%[4]s]}
+tun: {dev: %[6]s, mtu: 1300, tx_queue: 500}
+logging: {level: warning, format: text}
+firewall: {outbound: [{port: any, proto: any, host: any}], inbound: [{port: any, proto: any, host: any}]}
+`
+
+// nebula runs nebula between two boxes, or through the relay between them: then the two must not reach each other.
+func (b *bench) nebula(name, dev, subnet string, hops ...hop) *way {
+	b.t.Helper()
+	dir := filepath.Join(b.lab.Dir(), dev)
+	b.must(os.MkdirAll(dir, 0o755))
+	cert := func(args ...string) {
+		b.t.Helper()
+		c := exec.Command(b.benchTool("nebula-cert"), args...)
+		c.Dir = dir
+		if out, err := c.CombinedOutput(); err != nil {
+			b.t.Fatalf("nebula-cert: %v: %s", err, out)
 		}
 	}
-	w.must(json.Unmarshal([]byte(out), &r))
-	if r.Error != "" {
-		w.t.Fatalf("iperf3 %s: %s", y.name, r.Error)
+	cert("ca", "-name", dev)
+	port := b.port()
+	cipher := "aes"
+	if b.slow {
+		cipher = "chachapoly"
 	}
-	var e iperfEnd
-	if r.End.Sum != nil {
-		w.must(json.Unmarshal(r.End.Sum, &e.Sum))
-	}
-	if r.End.SumReceived != nil {
-		w.must(json.Unmarshal(r.End.SumReceived, &e.SumReceived))
-	}
-	return e
-}
-
-// benchIperf returns Gbit/s and Gbit of a TCP test.
-func (w *world) benchIperf(y *way, seconds int, args ...string) (rate, bits float64) {
-	w.t.Helper()
-	e := w.iperfJSON(y, seconds, args...)
-	return e.SumReceived.BitsPerSecond / 1e9, e.SumReceived.Bytes * 8 / 1e9
-}
-
-// benchUDP tells what the way lost from what iperf3 did not fetch from its own socket in time, which a busy machine
-// makes the larger part, without any tunnel too.
-func (w *world) benchUDP(y *way, seconds int) {
-	w.t.Helper()
-	before := w.socketFull(y.to)
-	e := w.iperfJSON(y, seconds, "-u", "-b", "200M", "-l", "1200")
-	full := w.socketFull(y.to) - before
-	y.add("udp loss", e.Sum.LostPackets/e.Sum.Packets*100)
-	y.add("udp way", max(0, e.Sum.LostPackets-full)/e.Sum.Packets*100)
-}
-
-var rcvbufErrors = regexp.MustCompile(`(?m)^Udp6?RcvbufErrors\s+(\d+)`)
-
-// socketFull counts the datagrams that a box's sockets had no room for. The tunnels' sockets have 4 MB and count too.
-func (w *world) socketFull(box string) (n float64) {
-	w.t.Helper()
-	for _, m := range rcvbufErrors.FindAllStringSubmatch(w.exec(box, "nstat", "-asz"), -1) {
-		v, _ := strconv.ParseFloat(m[1], 64)
-		n += v
-	}
-	return n
-}
-
-var pingTime = regexp.MustCompile(`time=([\d.]+)`)
-
-func (w *world) benchPing(y *way, name string, seconds float64) {
-	w.t.Helper()
-	count := int(seconds / 0.005)
-	out, _ := w.box[y.from].Exec(w.t.Context(), "ping", "-i", "0.005", "-c", strconv.Itoa(count), "-W", "1", y.addr)
-	var us []float64
-	for _, m := range pingTime.FindAllStringSubmatch(out, -1) {
-		v, _ := strconv.ParseFloat(m[1], 64)
-		us = append(us, v*1000)
-	}
-	if len(us) < count/2 {
-		w.t.Errorf("%s: %d of %d pings answered", y.name, len(us), count)
-		return
-	}
-	slices.Sort(us)
-	y.add(name+" p50", us[len(us)/2])
-	y.add(name+" p99", us[len(us)*99/100])
-}
-
-// machineTime is the busy time of all processors since the start, in seconds.
-func machineTime(t testing.TB) float64 {
-	t.Helper()
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	return ticks(strings.Fields(line), 1, 2, 3, 6, 7) // user, nice, system, irq, softirq
-}
-
-// programTime is the processor time of programs, in seconds.
-func programTime(t testing.TB, programs []*lab.Process) (sum float64) {
-	t.Helper()
-	for _, p := range programs {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
-		if err != nil {
-			t.Fatal(err)
+	last := len(hops)
+	y := b.tunnel(name, subnet, hops)
+	for i, h := range hops {
+		cert("sign", "-name", h.box, "-ip", fmt.Sprintf("%s.%d/24", subnet, i+1))
+		var known []string
+		relay, through := i > 0 && i+1 < last, ""
+		if h.prev != "" && !relay {
+			known = append(known, fmt.Sprintf(`"%s.%d": ["%s:%s"]`, subnet, i, h.prev, port))
 		}
-		_, rest, _ := strings.Cut(string(b), ") ") // after the name, which may have spaces
-		sum += ticks(strings.Fields(rest), 11, 12)
+		if h.next != "" && !relay {
+			known = append(known, fmt.Sprintf(`"%s.%d": ["%s:%s"]`, subnet, i+2, h.next, port))
+		}
+		if last > 2 && !relay {
+			through = fmt.Sprintf(`"%s.2"`, subnet)
+		}
+		conf := filepath.Join(dir, h.box+".yml")
+		text := fmt.Sprintf(nebulaConfig, h.box, strings.Join(known, ", "), relay, through, port, dev, cipher)
+		b.must(os.WriteFile(conf, []byte(text), 0o600))
+		if relay { // the two would find a way past it
+			b.must(b.box[h.box].NFT(fmt.Sprintf(`table inet past {
+	chain forward { type filter hook forward priority 0; udp dport %s drop; }
+}`, port)))
+		}
+		p := b.program(y, h.box, dev, "sh", "-c", `cd "$1" && exec "$2" -config "$3"`, "sh", dir, b.benchTool("nebula"), conf)
+		b.wait(dev+" of "+h.box, func(context.Context) error { return b.alive(p, p.Box.IP("link show dev "+dev)) })
 	}
-	return sum
+	return y
 }
 
-func ticks(fields []string, which ...int) (sum float64) {
-	for _, i := range which {
-		v, _ := strconv.ParseFloat(fields[i], 64)
-		sum += v / 100 // USER_HZ
+// tinc runs tinc 1.0 as Debian has it.
+func (b *bench) tinc(name, dev, subnet string, hops ...hop) *way {
+	b.t.Helper()
+	y := b.tunnel(name, subnet, hops)
+	dir := filepath.Join(b.lab.Dir(), dev)
+	port := b.port()
+	hosts := make([]string, 2)
+	for i, h := range hops {
+		home := filepath.Join(dir, h.box)
+		b.must(os.MkdirAll(filepath.Join(home, "hosts"), 0o755))
+		connect := ""
+		if i == 1 {
+			connect = "ConnectTo = " + hops[0].box + "\n"
+		}
+		b.must(os.WriteFile(filepath.Join(home, "tinc.conf"),
+			[]byte(fmt.Sprintf("Name = %s\nDevice = /dev/net/tun\nInterface = %s\nPort = %s\n%s", h.box, dev, port, connect)), 0o600))
+		address := []string{hops[1].prev, hops[0].next}[i]
+		hosts[i] = filepath.Join(home, "hosts", h.box)
+		b.must(os.WriteFile(hosts[i], []byte(fmt.Sprintf("Address = %s %s\nSubnet = %s.%d/32\n", address, port, subnet, i+1)), 0o600))
+		c := exec.Command("tincd", "-c", home, "-K2048")
+		if out, err := c.CombinedOutput(); err != nil {
+			b.t.Fatalf("tincd -K: %v: %s", err, out)
+		}
 	}
-	return sum
+	for i, h := range hops {
+		card, err := os.ReadFile(hosts[i])
+		b.must(err, os.WriteFile(filepath.Join(dir, hops[1-i].box, "hosts", h.box), card, 0o600))
+	}
+	for i, h := range hops {
+		home := filepath.Join(dir, h.box)
+		p := b.program(y, h.box, dev, "tincd", "-c", home, "-D", "--pidfile="+filepath.Join(home, "pid"))
+		b.device(p, dev, fmt.Sprintf("%s.%d/24", subnet, i+1))
+	}
+	return y
+}
+
+// openvpn runs openvpn 2.6 as Debian has it, as a pair of peers that know each other's certificate.
+func (b *bench) openvpn(name, dev, subnet string, hops ...hop) *way {
+	b.t.Helper()
+	y := b.tunnel(name, subnet, hops)
+	dir := filepath.Join(b.lab.Dir(), dev)
+	b.must(os.MkdirAll(dir, 0o755))
+	port := b.port()
+	cipher := "AES-256-GCM"
+	if b.slow {
+		cipher = "CHACHA20-POLY1305"
+	}
+	prints := make([]string, 2)
+	for i, h := range hops {
+		out, err := exec.Command("sh", "-c", `cd "$1" && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes \
+	-keyout "$2.key" -out "$2.crt" -days 30 -subj "/CN=$2" 2>/dev/null && openssl x509 -in "$2.crt" -noout -fingerprint -sha256`,
+			"sh", dir, h.box).Output()
+		b.must(err)
+		_, prints[i], _ = strings.Cut(strings.TrimSpace(string(out)), "=")
+	}
+	for i, h := range hops {
+		args := []string{
+			"--dev", dev, "--dev-type", "tun", "--disable-dco", "--proto", "udp", "--local", []string{hops[1].prev, hops[0].next}[i],
+			"--remote", []string{hops[0].next, hops[1].prev}[i], "--port", port, "--data-ciphers", cipher,
+			"--ifconfig", fmt.Sprintf("%s.%d", subnet, i+1), fmt.Sprintf("%s.%d", subnet, 2-i), "--topology", "p2p",
+			"--cert", filepath.Join(dir, h.box+".crt"), "--key", filepath.Join(dir, h.box+".key"), "--peer-fingerprint", prints[1-i],
+			"--verb", "1", "--sndbuf", "4194304", "--rcvbuf", "4194304", []string{"--tls-server", "--tls-client"}[i],
+		}
+		if i == 0 {
+			args = append(args, "--dh", "none")
+		}
+		b.program(y, h.box, dev, "openvpn", args...)
+	}
+	return y
+}
+
+// missing names the programs of the system that a list wants and the machine does not have.
+func missing(programs ...string) []string {
+	return slices.DeleteFunc(programs, func(p string) bool {
+		_, err := exec.LookPath(p)
+		return err == nil
+	})
 }

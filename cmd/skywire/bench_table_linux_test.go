@@ -3,143 +3,224 @@
 package main
 
 import (
-	"context"
+	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
-	"skywire/cmd/internal/lab"
+	"golang.org/x/sys/unix"
 )
 
-// benchIdle says what nodes with a session and nothing to do cost.
-func (w *world) benchIdle(d time.Duration) string {
-	w.t.Helper()
-	p := w.run["r node"]
-	before, switches := programTime(w.t, []*lab.Process{p}), w.switches(p)
-	select {
-	case <-time.After(d):
-	case <-w.t.Context().Done():
-	}
-	busy := (programTime(w.t, []*lab.Process{p}) - before) / d.Seconds() * 100
-	return fmt.Sprintf("idle relay with two links: %.2f %% of a processor, %.0f wake-ups/s, %.1f MB\n", busy,
-		(w.switches(p)-switches)/d.Seconds(), float64(p.RSS())/1e6)
+// goal is a ratio of one run that issue and README promise: way to other, of one measure.
+type goal struct {
+	part, measure, way, other string
+	want                      float64 // at least; negative: at most
 }
 
-// switches counts how often the threads of a program went to sleep.
-func (w *world) switches(p *lab.Process) (sum float64) {
-	w.t.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", p.PID()))
-	w.must(err)
-	for _, f := range files {
-		b, _ := os.ReadFile(f) // a thread may have ended
-		_, rest, ok := strings.Cut(string(b), "\nvoluntary_ctxt_switches:")
-		if ok {
-			var n float64
-			_, _ = fmt.Sscan(rest, &n)
-			sum += n
-		}
-	}
-	return sum
+var goals = []goal{
+	{"direct", "tcp", "skywire", "wireguard", 2.5},
+	{"direct", "tcp back", "skywire", "wireguard", 2.5},
+	{"direct", "tcp 4", "skywire", "wireguard", 2.5},
+	{"direct", "tcp 4 back", "skywire", "wireguard", 2.5},
+	{"direct", "own", "skywire", "wireguard", -0.4},
+	{"direct", "cpu", "skywire", "wireguard", -0.4},
+	{"direct", "tcp", "chacha", "wireguard", 1.3},
+	{"direct", "tcp 4", "chacha", "wireguard", 1.3},
+	{"direct", "own", "chacha", "wireguard", 0},
+	{"direct", "tcp", "skywire", "copy", 0},
+	{"direct", "tcp", "skywire", "nebula", 0},
+	{"direct", "udp 64", "skywire", "nebula", 1.2},
+	{"direct", "udp 64", "skywire", "wireguard", 1.2},
+	{"direct", "udp 64 flood", "skywire", "nebula", 0},
+	{"direct", "udp 64 own", "skywire", "nebula", 0},
+	{"direct", "udp 1200", "skywire", "nebula", 0},
+	{"direct", "ping p50", "skywire", "wireguard", -1},
+	{"direct", "busy p99", "skywire", "wireguard", -0.5},
+	{"direct", "rss", "skywire", "wireguard", 0},
+	{"relay", "tcp", "skywire", "wg routed", 0},
+	{"relay", "tcp", "skywire", "wg relay", 0},
+	{"relay", "tcp", "skywire", "neb relay", 0},
+	{"relay", "own", "skywire", "wg routed", 0},
+	{"relay", "hop", "skywire", "wg relay", 0},
+	{"relay", "udp 64", "skywire", "neb routed", 1.2},
+	{"relay", "udp 64", "skywire", "neb relay", 1.2},
+	{"relay", "udp 64", "skywire", "wg routed", 1.2},
+	{"relay", "busy p99", "skywire", "wg routed", -0.5},
+	{"relay3", "tcp", "skywire", "wg routed", 0},
+	{"relay3", "tcp", "skywire", "wg relay", 0},
+	{"relay3", "udp 64", "skywire", "neb routed", 0},
+	{"cut", "tcp", "skywire", "wireguard", 0},
+	{"cut", "tcp", "plain", "wireguard", 0},
+	{"cut", "udp 64", "skywire", "nebula", 1.2},
+	{"cut", "udp 64", "plain", "nebula", 0},
+	{"core", "tcp", "relayed", "direct", 0.8},
+	{"core", "tcp 4", "relayed", "direct", 0.8},
+	{"core", "udp 64", "relayed", "direct", 0.8},
+	{"slow direct", "tcp", "skywire", "wireguard", 0},
+	{"slow direct", "tcp back", "skywire", "wireguard", 0},
+	{"slow direct", "tcp", "skywire", "nebula", 0},
+	{"slow direct", "tcp back", "skywire", "nebula", 0},
+	{"slow direct", "udp 64", "skywire", "nebula", 0},
+	{"slow direct", "busy p99", "skywire", "wireguard", 0},
+	{"slow relay", "tcp", "skywire", "routed", 0},
+	{"slow relay", "tcp", "skywire", "wg relay", 0},
+	{"slow relay", "udp 64", "skywire", "routed", 0},
+	{"slow relay", "udp 64", "skywire", "neb relay", 0},
 }
 
-// startSocks gives box c a proxy whose exit is box d.
-func (w *world) startSocks() {
-	w.t.Helper()
-	w.plain("web")
-	w.must(w.lab.Wire(w.end("d", "lan", "10.50.0.1/24"), w.end("web", "eth0", "10.50.0.2/24")))
-	w.start("d", "socks", "socks", "server", "--allow", w.key["c"], "--allow-private")
-	w.start("c", "socks", "socks", "client", "--listen", "127.0.0.1:1080", "--server", w.key["d"])
-	l := w.listen("web", "10.50.0.2:7000")
-	go func() { // ends when the listener is closed
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				_, _ = io.CopyBuffer(struct{ io.Writer }{io.Discard}, struct{ io.Reader }{c}, make([]byte, 256<<10))
-				_ = c.Close()
-			}()
-		}
-	}()
-	w.wait("the proxy", func(ctx context.Context) error {
-		_, err := w.box["c"].Shell(ctx, "ss -Htln sport = :1080 | grep -q .")
-		return w.alive(w.run["c socks"], err)
-	})
-	w.reach("c", "d")
+// result is PART.json.
+type result struct {
+	Part    string                          `json:"part"`
+	Time    time.Time                       `json:"time"`
+	Kernel  string                          `json:"kernel"`
+	CPU     string                          `json:"cpu"`
+	CPUs    int                             `json:"cpus"`
+	Load    string                          `json:"load"` // at the end
+	Rounds  int                             `json:"rounds"`
+	Seconds int                             `json:"seconds"`
+	Units   map[string]string               `json:"units"`
+	Ways    map[string]map[string][]float64 `json:"ways"` // way, measure, rounds
+	Ratios  []ratio                         `json:"ratios"`
+	Notes   []string                        `json:"notes,omitempty"`
 }
 
-// benchStreams measures what ends in the nodes: node bench both ways, and one TCP connection through SOCKS.
-func (w *world) benchStreams(into map[string][]float64, seconds int) {
-	w.t.Helper()
-	for _, pair := range [][3]string{{"node bench", "a", "b"}, {"node bench 1 relay", "c", "d"}} {
-		var r struct {
-			Send    float64 `json:"send_mbit_s"`
-			Receive float64 `json:"receive_mbit_s"`
-		}
-		w.must(w.box[pair[1]].SkywireJSON(w.t.Context(), &r, "node", "bench", w.key[pair[2]], "-t", fmt.Sprint(seconds)))
-		into[pair[0]] = append(into[pair[0]], r.Send/1e3, r.Receive/1e3)
-	}
-	c := w.dial("c", "127.0.0.1:1080", 1)[0]
-	defer c.Close()
-	w.must(connectSOCKS(c, "10.50.0.2:7000"))
-	block, sent, start := make([]byte, 256<<10), 0, time.Now()
-	for time.Since(start) < time.Duration(seconds)*time.Second {
-		n, err := c.Write(block)
-		w.must(err)
-		sent += n
-	}
-	into["socks 1 relay"] = append(into["socks 1 relay"], float64(sent)*8/time.Since(start).Seconds()/1e9)
+type ratio struct {
+	Measure string    `json:"measure"`
+	Way     string    `json:"way"`
+	Other   string    `json:"other"`
+	Rounds  []float64 `json:"rounds"`
+	Median  float64   `json:"median"`
+	AtLeast float64   `json:"at_least,omitempty"`
+	AtMost  float64   `json:"at_most,omitempty"`
 }
 
-// benchTable has a row a measure and a column a way: median, least and most.
-func benchTable(ways []*way) string {
-	var b strings.Builder
-	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
-	for _, y := range ways {
-		fmt.Fprintf(t, "\t%s", y.name)
+// report writes PART.json and PART.md, and prints the latter.
+func (b *bench) report() {
+	b.t.Helper()
+	load, _ := os.ReadFile("/proc/loadavg")
+	r := result{
+		Part: b.part, Time: time.Now().UTC().Truncate(time.Second), Kernel: kernel(), CPU: processor(), CPUs: runtime.NumCPU(),
+		Load: strings.TrimSpace(string(load)), Rounds: b.rounds, Seconds: b.seconds,
+		Units: map[string]string{}, Ways: map[string]map[string][]float64{}, Notes: b.notes,
 	}
-	fmt.Fprintln(t)
 	for _, m := range measures {
-		fmt.Fprint(t, m.name)
-		for _, y := range ways {
-			fmt.Fprintf(t, "\t%s", spread(y.got[m.name]))
-		}
-		fmt.Fprintf(t, "\t%s\n", m.unit)
+		r.Units[m.name] = m.unit
 	}
-	_ = t.Flush()
-	return b.String()
+	for _, y := range b.ways {
+		r.Ways[y.name] = y.got
+	}
+	for _, g := range goals {
+		if g.part == b.part {
+			r.Ratios = append(r.Ratios, g.ratios(r.Ways)...)
+		}
+	}
+	text, err := json.MarshalIndent(r, "", "\t")
+	b.must(err)
+	md := b.markdown(r)
+	path := filepath.Join(b.outDir(), slug(b.part))
+	b.must(os.WriteFile(path+".json", append(text, '\n'), 0o644), os.WriteFile(path+".md", []byte(md), 0o644))
+	b.t.Logf("%s.md and .json\n%s", path, md)
 }
 
-// benchRatios compares two ways round by round and gives the medians of what came out.
-func benchRatios(ways []*way, one, other string) string {
-	find := func(name string) *way {
-		return ways[slices.IndexFunc(ways, func(y *way) bool { return y.name == name })]
-	}
-	x, y := find(one), find(other)
-	parts := []string{one + " against " + other + ":"}
-	for _, m := range []string{"tcp", "tcp back", "tcp 4", "tcp 4 back", "cpu", "own", "busy p50", "busy p99", "rss"} {
-		var r []float64
-		for i := range min(len(x.got[m]), len(y.got[m])) {
-			r = append(r, x.got[m][i]/y.got[m][i])
+// ratios compares two ways round by round; none where one of them was not measured.
+func (g goal) ratios(ways map[string]map[string][]float64) []ratio {
+	x, y := ways[g.way][g.measure], ways[g.other][g.measure]
+	r := ratio{Measure: g.measure, Way: g.way, Other: g.other, AtLeast: max(0, g.want), AtMost: max(0, -g.want)}
+	for i := range min(len(x), len(y)) {
+		if y[i] > 0 {
+			r.Rounds = append(r.Rounds, x[i]/y[i])
 		}
-		parts = append(parts, fmt.Sprintf("%s %s,", m, spread(r)))
 	}
-	return strings.Join(parts, " ")
+	if len(r.Rounds) == 0 {
+		return nil
+	}
+	r.Median = median(r.Rounds)
+	return []ratio{r}
 }
+
+func (b *bench) markdown(r result) string {
+	var s strings.Builder
+	fmt.Fprintf(&s, "### %s\n\n%s, %d × %s, Linux %s, %d rounds of %d s, load at the end %s. Median [least–most].\n\n",
+		r.Part, r.Time.Format("2006-01-02 15:04"), r.CPUs, r.CPU, r.Kernel, r.Rounds, r.Seconds, r.Load)
+	row := func(cells ...string) { fmt.Fprintf(&s, "| %s |\n", strings.Join(cells, " | ")) }
+	head, rule := []string{""}, []string{"---"}
+	for _, y := range b.ways {
+		head, rule = append(head, y.name), append(rule, "---")
+	}
+	row(append(head, "unit")...)
+	row(append(rule, "---")...)
+	for _, m := range measures {
+		cells, some := []string{m.name}, false
+		for _, y := range b.ways {
+			cells, some = append(cells, spread(y.got[m.name])), some || len(y.got[m.name]) > 0
+		}
+		if some {
+			row(append(cells, m.unit)...)
+		}
+	}
+	if len(r.Ratios) > 0 {
+		s.WriteString("\n| ratio | of | to | measured | wanted |\n| --- | --- | --- | --- | --- |\n")
+	}
+	for _, q := range r.Ratios {
+		row(q.Measure, q.Way, q.Other, spread(q.Rounds), q.verdict())
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(&s, "\n%s\n", n)
+	}
+	s.WriteString("\n")
+	return s.String()
+}
+
+// verdict is the wanted figure and whether it was reached; "-" where there is none.
+func (q ratio) verdict() string {
+	word := func(ok bool) string {
+		if ok {
+			return "reached"
+		}
+		return "**missed**"
+	}
+	switch {
+	case q.AtLeast > 0:
+		return fmt.Sprintf("≥ %v, %s", q.AtLeast, word(q.Median >= q.AtLeast))
+	case q.AtMost > 0:
+		return fmt.Sprintf("≤ %v, %s", q.AtMost, word(q.Median <= q.AtMost))
+	}
+	return "-"
+}
+
+func kernel() string {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "unknown"
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+func processor() string {
+	b, _ := os.ReadFile("/proc/cpuinfo")
+	for line := range strings.Lines(string(b)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return runtime.GOARCH
+}
+
+func median(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
 
 // spread is the median with the least and the most.
 func spread(v []float64) string {
-	if len(v) == 0 {
+	switch len(v) {
+	case 0:
 		return "-"
+	case 1:
+		return digits(v[0])
 	}
-	s := slices.Sorted(slices.Values(v))
-	return fmt.Sprintf("%s [%s-%s]", digits(s[len(s)/2]), digits(s[0]), digits(s[len(s)-1]))
+	return fmt.Sprintf("%s [%s–%s]", digits(median(v)), digits(slices.Min(v)), digits(slices.Max(v)))
 }
 
 // digits has three digits that count.

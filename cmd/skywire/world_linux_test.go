@@ -36,7 +36,11 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	c := exec.Command("go", "build", "-ldflags", "-s -w -X skywire/cmd/internal/applet.version=e2e", "-o", path, ".")
+	args := []string{"build", "-ldflags", "-s -w -X skywire/cmd/internal/applet.version=e2e", "-o", path}
+	if os.Getenv("SKYWIRE_BENCH_PROFILE") != "" {
+		args = append(args, "-tags", "profile")
+	}
+	c := exec.Command("go", append(args, ".")...)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false -trimpath")
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w: %s", err, out)
@@ -195,8 +199,14 @@ func (w *world) address(box string) string {
 // vpnUp gives boxes their mesh address on a TUN device.
 func (w *world) vpnUp(boxes ...string) {
 	w.t.Helper()
+	w.vpnUpWith(nil, boxes...)
+}
+
+// vpnUpWith is vpnUp with more words for the applet.
+func (w *world) vpnUpWith(words []string, boxes ...string) {
+	w.t.Helper()
 	for _, b := range boxes {
-		w.start(b, "vpn", "vpn", "up")
+		w.start(b, "vpn", append([]string{"vpn", "up"}, words...)...)
 	}
 	for _, b := range boxes {
 		w.wait("mesh address of "+b, func(ctx context.Context) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -17,12 +18,16 @@ type Box struct {
 	NS   string // the namespace's name, as ip netns knows it
 	Dir  string // state, sockets, logs of what runs in it
 
-	lab *Lab
-	env []string
+	lab  *Lab
+	env  []string
+	wrap []string
 }
 
 // Setenv adds NAME=VALUE to the environment of programs started later in the box.
 func (b *Box) Setenv(name, value string) { b.env = append(b.env, name+"="+value) }
+
+// Wrap has programs that are started later in the box run by another one, which must replace itself by them: taskset, nice.
+func (b *Box) Wrap(words ...string) { b.wrap = words }
 
 // State and Run are the box's folders for skywire.
 func (b *Box) State() string { return filepath.Join(b.Dir, "state") }
@@ -38,7 +43,8 @@ func (b *Box) WriteConfig(text string) error { return os.WriteFile(b.Config(), [
 
 // Command prepares a program in the box: its own process group, the box's folders in its environment.
 func (b *Box) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	c := exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", b.NS, name}, args...)...)
+	words := slices.Concat([]string{"netns", "exec", b.NS}, b.wrap, []string{name}, args)
+	c := exec.CommandContext(ctx, "ip", words...)
 	c.Dir = b.Dir
 	c.Env = append(os.Environ(), "SKYWIRE_STATE="+b.State(), "SKYWIRE_RUN="+b.Run(), "HOME="+b.Dir, "NO_COLOR=1")
 	if _, err := os.Stat(b.Config()); err == nil {
