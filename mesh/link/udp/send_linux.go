@@ -16,46 +16,59 @@ type destination struct {
 	size uint32
 	v4   bool
 	ecn  uint8
+	wait bool // up to sendWait for room
 }
 
 // Send sends train, in datagrams of seg bytes, the last maybe shorter, with that ECN field. It waits up to 2 ms for room.
 // The errors are bare: unix.EAGAIN when there was none and the rest of the train is dropped, unix.EMSGSIZE when a datagram
 // is too large for the device, ErrAddress.
 func (s *Socket) Send(to netip.AddrPort, train []byte, seg int, ecn uint8) error {
+	_, err := s.try(to, train, seg, ecn, true)
+	return err
+}
+
+// TrySend is Send without waiting: what it returns of the train went, in whole datagrams, and unix.EAGAIN says that the
+// socket is full.
+func (s *Socket) TrySend(to netip.AddrPort, train []byte, seg int, ecn uint8) (int, error) {
+	return s.try(to, train, seg, ecn, false)
+}
+
+func (s *Socket) try(to netip.AddrPort, train []byte, seg int, ecn uint8, wait bool) (sent int, err error) {
 	if seg <= 0 || seg > len(train) {
 		seg = len(train)
 	}
-	var d destination
+	d := destination{ecn: ecn, wait: wait}
 	var ok bool
 	if d.size, ok = s.putAddr(&d.name, to); !ok {
-		return ErrAddress
+		return 0, ErrAddress
 	}
-	d.v4, d.ecn = to.Addr().Is4() || to.Addr().Is4In6(), ecn
+	d.v4 = to.Addr().Is4() || to.Addr().Is4In6()
 	refused := unix.Errno(0)
-	for len(train) > seg && refused == 0 && s.gso.Load() {
+	for len(train)-sent > seg && refused == 0 && s.gso.Load() {
 		n := min(MaxSegments, MaxTrain/seg) * seg
 		if n <= seg {
 			break
 		}
-		part := train[:min(n, len(train))]
+		part := train[sent:min(sent+n, len(train))]
 		switch err := s.sendOne(&d, part, seg); err {
 		case 0:
-			train = train[len(part):]
+			sent += len(part)
 		case unix.EIO: // a device without checksum offload, before Linux 6.11
 			s.refuse(err)
 		case unix.EINVAL:
 			refused = err // too long for the device in older kernels, or really no UDP_SEGMENT: one by one tells
 		default:
-			return err
+			return sent, err
 		}
 	}
-	if err := s.sendPlain(&d, train, seg); err != 0 {
-		return err
+	n, e := s.sendPlain(&d, train[sent:], seg)
+	if sent += n; e != 0 {
+		return sent, e
 	}
 	if refused != 0 {
 		s.refuse(refused)
 	}
-	return nil
+	return sent, nil
 }
 
 // refuse turns trains off for good.
@@ -64,27 +77,27 @@ func (s *Socket) refuse(why unix.Errno) {
 	s.gso.Store(false)
 }
 
-// sendPlain sends what the kernel shall not cut.
-func (s *Socket) sendPlain(d *destination, train []byte, seg int) unix.Errno {
-	for len(train) > seg && s.mmsg.Load() {
-		n, err := s.sendMany(d, train, seg)
+// sendPlain sends what the kernel shall not cut, and returns how many bytes went.
+func (s *Socket) sendPlain(d *destination, train []byte, seg int) (sent int, err unix.Errno) {
+	for len(train)-sent > seg && s.mmsg.Load() {
+		n, err := s.sendMany(d, train[sent:], seg)
 		if err == unix.ENOSYS {
 			s.mmsg.Store(false)
 			break
 		}
 		if err != 0 {
-			return err
+			return sent, err
 		}
-		train = train[min(n*seg, len(train)):]
+		sent = min(sent+n*seg, len(train))
 	}
-	for len(train) > 0 {
-		part := train[:min(seg, len(train))]
+	for sent < len(train) {
+		part := train[sent:min(sent+seg, len(train))]
 		if err := s.sendOne(d, part, 0); err != 0 {
-			return err
+			return sent, err
 		}
-		train = train[len(part):]
+		sent += len(part)
 	}
-	return 0
+	return sent, 0
 }
 
 // sendOne makes the system call for one message; segment 0 sends it as one datagram. errno 0 is success.
@@ -108,7 +121,7 @@ func (s *Socket) sendOne(d *destination, b []byte, segment int) unix.Errno {
 	iov.SetLen(len(b))
 	msg.Iov = &iov
 	msg.SetIovlen(1)
-	_, e := s.send(unix.SYS_SENDMSG, unsafe.Pointer(&msg), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0)
+	_, e := s.send(unix.SYS_SENDMSG, unsafe.Pointer(&msg), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, d.wait)
 	return e
 }
 
@@ -137,22 +150,23 @@ func (s *Socket) sendMany(d *destination, train []byte, seg int) (int, unix.Errn
 		iovs[n].SetLen(len(part))
 	}
 	// An error after the first datagram comes back with the next call, which begins at the one refused.
-	return s.send(unix.SYS_SENDMMSG, unsafe.Pointer(&msgs), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+	return s.send(unix.SYS_SENDMMSG, unsafe.Pointer(&msgs), uintptr(n), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, d.wait)
 }
 
-// send makes one of the two calls, whose arguments differ from the second on, and waits once for room.
-func (s *Socket) send(call uintptr, p unsafe.Pointer, x, y uintptr) (int, unix.Errno) {
+// send makes one of the two calls, whose arguments differ from the second on, and waits once for room if it may. One that
+// may not is told of ENOBUFS as it is: the device has no room though the socket has, so polling it would be a busy loop.
+func (s *Socket) send(call uintptr, p unsafe.Pointer, x, y uintptr, wait bool) (int, unix.Errno) {
 	waited := false
 	for {
 		n, _, e := unix.Syscall6(call, uintptr(s.FD()), uintptr(p), x, y, 0, 0)
 		switch {
 		case e == unix.EINTR:
 			continue
-		case (e == unix.EAGAIN || e == unix.ENOBUFS) && !waited:
+		case (e == unix.EAGAIN || e == unix.ENOBUFS) && wait && !waited:
 			waited = true
 			s.waitWritable()
 			continue
-		case e == unix.ENOBUFS:
+		case e == unix.ENOBUFS && wait:
 			e = unix.EAGAIN
 		}
 		return int(n), e

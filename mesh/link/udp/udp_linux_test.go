@@ -81,8 +81,11 @@ func TestAllocations(t *testing.T) {
 		to := netip.AddrPortFrom(tx.Addr().Addr(), rx.Addr().Port())
 		train, b := testTrain(8, 1400, 1400), make([]byte, 65536)
 		n := testing.AllocsPerRun(100, func() {
-			if err := tx.Send(to, train, 1400, 0); err != nil {
+			if err := tx.Send(to, train[:4*1400], 1400, 0); err != nil {
 				t.Fatal(err)
+			}
+			if n, err := tx.TrySend(to, train[4*1400:], 1400, 0); err != nil || n != 4*1400 {
+				t.Fatal(n, err)
 			}
 			for got := 0; got < len(train); {
 				a, err := rx.Receive(b)
