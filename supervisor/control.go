@@ -106,7 +106,7 @@ type params struct {
 	Attach  bool     `json:"attach,omitempty"`
 	Timeout int64    `json:"timeout_ms,omitempty"`
 	Lines   *int     `json:"lines,omitempty"`
-	First   int      `json:"first,omitempty"` // at most so many of the oldest, to page with cursor
+	First   int      `json:"first,omitempty"` // no more than so many from cursor on
 	Follow  bool     `json:"follow,omitempty"`
 	Cursor  *uint64  `json:"cursor,omitempty"` // the number of the first line wanted
 	Since   string   `json:"since,omitempty"`  // RFC 3339
@@ -339,15 +339,13 @@ func follow(ctx context.Context, r *signal.Request, ring *Ring, p params, show f
 	if p.Lines != nil {
 		n = *p.Lines
 	}
-	lines, cursor := ring.Last(-1)
+	from := uint64(0)
 	if p.Cursor != nil {
-		lines = slices.DeleteFunc(lines, func(l Line) bool { return l.Seq < *p.Cursor })
+		from = *p.Cursor
 	}
+	lines, cursor := ring.From(from, p.First)
 	if lines = filter(lines); n >= 0 {
 		lines = lines[max(0, len(lines)-n):]
-	}
-	if p.First > 0 {
-		lines = lines[:min(p.First, len(lines))]
 	}
 	if !p.Follow {
 		return render(newest(lines), show), nil

@@ -134,6 +134,26 @@ func (r *Ring) Last(n int) ([]Line, uint64) {
 	return append([]Line(nil), r.lines[from:]...), r.next
 }
 
+// From returns the lines from a number on that are still there, at most most of them unless that is 0, and the cursor
+// behind them.
+func (r *Ring) From(cursor uint64, most int) ([]Line, uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if cursor >= r.next {
+		return nil, r.next
+	}
+	have := uint64(len(r.lines))
+	out := r.lines[have-min(have, r.next-cursor):]
+	if most > 0 && len(out) > most {
+		out = out[:most]
+	}
+	next := r.next
+	if len(out) > 0 {
+		next = out[len(out)-1].Seq + 1
+	}
+	return append([]Line(nil), out...), next
+}
+
 // After returns the lines from cursor on, waiting for one if there is none, and the next cursor; ctx ends the wait.
 func (r *Ring) After(ctx context.Context, cursor uint64) ([]Line, uint64, error) {
 	for {
