@@ -269,6 +269,9 @@ func (nd *Node) Start() {
 	nd.wake(nd.net.now)
 }
 
+// Identity is the node's key, for tests that forge what it would say.
+func (nd *Node) Identity() *key.Private { return nd.identity }
+
 // clock is the time as the node's machine counts it.
 func (nd *Node) clock() time.Duration { return nd.net.now + nd.skew }
 

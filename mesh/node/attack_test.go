@@ -1,11 +1,13 @@
 package node_test
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,7 +43,12 @@ func line(t *testing.T) (n *meshtest.Net, a, r, b, c *meshtest.Node) {
 
 // setup is a true setup of source's over hops, as it reaches the node at index.
 func setup(source *key.Private, number uint64, index uint8, hops ...key.Public) wire.Setup {
-	core := wire.SetupCore{Flags: wire.SetupStream, Forward: 2, Backward: 2, Path: uint16(number * 2), Number: number, Idle: 300, Hops: hops}
+	return setupOn(source, number, uint16(number*2), index, hops...)
+}
+
+// setupOn is setup with a number of its own for the path.
+func setupOn(source *key.Private, number uint64, path uint16, index uint8, hops ...key.Public) wire.Setup {
+	core := wire.SetupCore{Flags: wire.SetupStream, Forward: 2, Backward: 2, Path: path, Number: number, Idle: 300, Hops: hops}
 	_, noise, err := session.Initiate(session.Config{Identity: source, Network: key.Open(), Purpose: session.Session, Bind: bindOf(core)},
 		hops[len(hops)-1], wire.Payload{Key: 1, Ports: 2, MTU: 1472, Boot: 5})
 	if err != nil {
@@ -127,6 +134,52 @@ func TestSetupChecks(t *testing.T) {
 	r.Core.Inject(n.Now(), a.Key, good(number))
 	if r.Core.Sizes()["relays"] != rules+1 {
 		t.Error("barred for longer than a minute")
+	}
+}
+
+// TestWithheldSetup has a relay deliver a true setup of a start that is over: its handshake proves nothing, so the session
+// that stands goes on as if nothing had come.
+func TestWithheldSetup(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name   string
+		number uint16 // of the path
+	}{
+		{"of another boot", 500},
+		{"of another boot, with a number used", 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			n, a, r, b, _ := line(t)
+			done := false
+			a.Ping(b.Key, func(_ time.Duration, err error) { done = err == nil })
+			n.Run(time.Second)
+			before := b.Core.PathIDs()
+			if !done || len(before) == 0 {
+				t.Fatal("no path")
+			}
+			path := tc.number * 2
+			if bytes.Compare(a.Key[:], b.Key[:]) > 0 {
+				path++
+			}
+			for i := range 3 {
+				s := setupOn(a.Identity(), a.Core.Number()+10+uint64(i), path+uint16(i)*2, 2, a.Key, r.Key, b.Key)
+				b.Core.Inject(n.Now(), r.Key, s)
+			}
+			if got := len(b.Core.PathIDs()); got <= len(before) {
+				t.Fatalf("%d paths: the setups were not taken at all", got)
+			}
+			done = false
+			a.Ping(b.Key, func(d time.Duration, err error) { done = err == nil && d < 20*time.Millisecond })
+			n.Run(100 * time.Millisecond)
+			if !done {
+				t.Error("the session does not carry a ping any more")
+			}
+			n.Run(10 * time.Second)
+			if got := b.Core.PathIDs(); !slices.Equal(got, before) {
+				t.Errorf("paths %x, want those of before %x", got, before)
+			}
+		})
 	}
 }
 

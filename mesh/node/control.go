@@ -26,6 +26,9 @@ func (n *Core) Control(now time.Duration, fp *forward.Path, body []byte) {
 		return
 	}
 	p.controlRx++
+	if !n.current(p.sess) {
+		n.succeed(now, p.sess) // its key opened this
+	}
 	n.keysOpened(now, p.sess)
 	if p.state == pathProving && !p.source {
 		p.state = pathUsable // its source has the keys: before that nothing of ours goes there

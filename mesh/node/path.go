@@ -182,11 +182,11 @@ func (n *Core) accepted(now time.Duration, b *neighbour, p *path, a wire.Accept)
 			n.dropPath(now, p, "the far end's answer is not genuine")
 			return
 		}
+		if boot := keys.Theirs.Boot; p.sess.boot != 0 && p.sess.boot != boot {
+			n.otherBoot(now, p, boot)
+		}
 		n.installKeys(now, p.sess, keys)
 		p.sess.renew = false
-		if n.paths[p.id] != p {
-			return // the peer restarted
-		}
 	} else if !p.proves(a.End) {
 		n.drops.badSignatures++
 		return
@@ -263,15 +263,6 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 		n.refuse(now, b, f, wire.ReasonMTU, 0)
 		return
 	}
-	if used := s.numbered; !used.fresh(uint64(f.Core.Path)>>1 + 1) {
-		if f.Core.Flags&wire.SetupProof != 0 {
-			n.refuse(now, b, f, wire.ReasonReplay, 0)
-			return
-		}
-		// Only a peer that has lost the session begins to count anew. Its old keys and paths must go with the old numbers,
-		// or a nonce would come twice and old frames could be replayed.
-		n.resetSession(now, s)
-	}
 	n.seq++
 	p := &path{
 		id: id, seq: n.seq, sess: s, number: f.Core.Path, hops: f.Core.Hops, first: b, created: now, state: pathProving,
@@ -283,7 +274,8 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 		n.refuse(now, b, f, reason, 0)
 		return
 	}
-	s.numbered.fresh(uint64(f.Core.Path)>>1 + 1)
+	s = p.sess // it may be the successor
+	s.numbered.fresh(pathNumber(f))
 	n.crowdOut(now, s)
 	var err error
 	if p.inBase, err = n.plane.Alloc(p.inN); err != nil {
@@ -297,31 +289,29 @@ func (n *Core) endSetup(now time.Duration, b *neighbour, f wire.Setup, id wire.P
 	n.send(now, b, *p.accept)
 }
 
-// resetSession forgets what keys and paths there are with a peer that has forgotten them.
-func (n *Core) resetSession(now time.Duration, s *peerSession) {
-	n.log.Info("peer lost the session", "peer", s.peer.Short())
-	s.ring.Clear()
-	for _, p := range slices.Clone(s.paths) {
-		n.dropPath(now, p, "")
-	}
-	s.used, s.useHeard, s.rekey, s.numbered = nil, 0, nil, setupNumbers{}
-	n.applyKeys(now, s)
-}
+// pathNumber is a path's place among those that its source numbers.
+func pathNumber(f wire.Setup) uint64 { return uint64(f.Core.Path)>>1 + 1 }
 
-// endAnswer checks the part of a setup that is for us and returns the part of the answer for the source.
+// endAnswer checks the part of a setup that is for us and returns the part of the answer for the source. A handshake may move
+// the path to the session's successor.
 func (n *Core) endAnswer(now time.Duration, p *path, f wire.Setup) (answer []byte, reason uint8) {
 	if f.Core.Flags&wire.SetupProof != 0 {
 		k := p.sess.ring.Sending(now)
 		if k == nil || !p.proves(f.End) {
 			return nil, wire.ReasonEnd
 		}
+		if used := p.sess.numbered; !used.fresh(pathNumber(f)) {
+			return nil, wire.ReasonReplay
+		}
 		return k.SealProof(p.number, p.bind), 0
 	}
-	noise, keys, err := session.Respond(n.sessionConfig(p.bind[:]), f.End, func(peer key.Public, _ wire.Payload) (wire.Payload, error) {
-		if peer != p.sess.peer {
+	s := p.sess
+	noise, keys, err := session.Respond(n.sessionConfig(p.bind[:]), f.End, func(peer key.Public, theirs wire.Payload) (wire.Payload, error) {
+		if peer != s.peer {
 			return wire.Payload{}, ErrNotAdmitted
 		}
-		return n.sessionPayload(p.sess), nil
+		p.sess = n.meant(now, s, theirs.Boot, pathNumber(f))
+		return n.sessionPayload(s), nil
 	})
 	if err != nil {
 		n.drops.badSignatures++

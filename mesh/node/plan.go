@@ -85,7 +85,7 @@ func (n *Core) topology() *route.Graph {
 
 // plan sees to it that a wanted session has its best path and a disjoint standby set up.
 func (n *Core) plan(now time.Duration, s *peerSession) {
-	if now-s.wantedAt >= sessionIdle {
+	if now-s.wantedAt >= sessionIdle || !n.current(s) {
 		return // nobody needs it: what the peer lets go is not set up again
 	}
 	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {

@@ -40,6 +40,9 @@ type peerSession struct {
 	waiters  []waiter
 	retries  int          // setups repeated at once since one was accepted
 	numbered setupNumbers // the peer's path numbers under the keys held
+
+	next *peerSession  // what may take the place of this one, see successor.go
+	born time.Duration // of a successor
 }
 
 // waiter waits for a session to stand.
@@ -57,14 +60,19 @@ func (n *Core) session(k key.Public) *peerSession {
 		n.drops.limit++
 		return nil
 	}
-	addr := n.cfg.Network.Address(k)
-	n.seq++
-	s := &peerSession{peer: k, seq: n.seq, plane: n.plane.NewSession(k, addr)}
-	s.ring = session.NewRing(session.RingConfig{RekeyAfter: n.cfg.Rekey, RekeyJitter: n.cfg.Rekey / 12, RejectAfter: n.cfg.Rekey * 3 / 2})
+	s := n.newSession(k)
 	n.sessions[k] = s
-	n.byAddr[addr] = k
-	n.applyGrants(s)
+	n.byAddr[s.plane.Addr] = k
 	n.routesAt = true
+	return s
+}
+
+// newSession makes a session that stands nowhere yet.
+func (n *Core) newSession(k key.Public) *peerSession {
+	n.seq++
+	s := &peerSession{peer: k, seq: n.seq, plane: n.plane.NewSession(k, n.cfg.Network.Address(k))}
+	s.ring = session.NewRing(session.RingConfig{RekeyAfter: n.cfg.Rekey, RekeyJitter: n.cfg.Rekey / 12, RejectAfter: n.cfg.Rekey * 3 / 2})
+	n.applyGrants(s)
 	return s
 }
 
@@ -115,23 +123,13 @@ func (n *Core) sessionConfig(bind []byte) session.Config {
 	return c
 }
 
+// sessionPayload is our side of a session's handshake. s is the current session: its successor's keys have ids of the same row.
 func (n *Core) sessionPayload(s *peerSession) wire.Payload {
 	return wire.Payload{Key: s.ring.NewRecvID(), Ports: uint8(n.lanes()), MTU: uint16(n.mtuIn()), Boot: n.cfg.Boot}
 }
 
-// installKeys adds a key to a session. A peer that restarted has no path of before: they go, and with them every counter
-// and number, under keys that nobody holds any more.
+// installKeys adds a key to a session.
 func (n *Core) installKeys(now time.Duration, s *peerSession, k *session.Keys) {
-	if s.boot != 0 && s.boot != k.Theirs.Boot {
-		n.log.Info("peer restarted", "peer", s.peer.Short())
-		for _, p := range slices.Clone(s.paths) {
-			if p.state != pathSetup {
-				n.dropPath(now, p, "")
-			}
-		}
-		s.used, s.useHeard, s.rekey = nil, 0, nil
-		n.out.PeerRestarted(s.peer)
-	}
 	s.boot = k.Theirs.Boot
 	s.ring.Install(now, k)
 	n.applyKeys(now, s)
@@ -228,6 +226,7 @@ func (n *Core) Unrouted(now time.Duration, packet []byte) {
 
 // endSession forgets a session and all its paths.
 func (n *Core) endSession(now time.Duration, s *peerSession, reason string) {
+	n.dropSuccessor(now, s)
 	for _, p := range slices.Clone(s.paths) {
 		n.dropPath(now, p, reason)
 	}
@@ -280,6 +279,9 @@ func (n *Core) tickSessions(now time.Duration) time.Duration {
 }
 
 func (n *Core) tickSession(now time.Duration, s *peerSession) {
+	if s.next != nil && now-s.next.born > successorLife {
+		n.dropSuccessor(now, s)
+	}
 	if len(s.ring.Expire(now)) > 0 {
 		n.applyKeys(now, s)
 	}
