@@ -209,6 +209,36 @@ func TestSendErrors(t *testing.T) {
 	}
 }
 
+// TestShrink has a network refuse what it carried before: the very next train fits, without a word of control.
+func TestShrink(t *testing.T) {
+	t.Parallel()
+	f, p, _, _ := chain(t, 0, 2, 1472, 1)
+	for _, tt := range []struct{ carries, fits int }{{1400, 1232}, {700, 548}} {
+		var sizes []int
+		w := p.a.plane.NewWorker(outputFunc(func(_ Endpoint, _ []byte, seg int) error {
+			sizes = append(sizes, seg)
+			if seg > tt.carries {
+				return syscall.EMSGSIZE
+			}
+			return nil
+		}))
+		before := len(p.a.calls.tooBig)
+		for i := range 3 {
+			w.Originate(f.now, p.packet(1428, i), false)
+			w.Flush()
+		}
+		_, most := p.a.links[p.b].MTU()
+		if most != tt.fits || len(p.a.calls.tooBig) != before+1 || sizes[0] <= tt.carries {
+			t.Errorf("%d bytes pass: sent %v, MTU %d, told %v", tt.carries, sizes, most, p.a.calls.tooBig)
+		}
+		for _, s := range sizes[1:] {
+			if s > tt.fits {
+				t.Errorf("%d bytes pass: then sent %v", tt.carries, sizes)
+			}
+		}
+	}
+}
+
 // TestLaneOf holds the rule by which flows stay on their loops: a loop's lane leaves by its own socket, never on the stream
 // lane, and whatever way a flow takes between two boxes, it settles on one loop at each end.
 func TestLaneOf(t *testing.T) {

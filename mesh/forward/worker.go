@@ -191,10 +191,28 @@ func (w *Worker) sent(l *Link, n, seg int, err error) {
 	case errors.Is(err, syscall.EMSGSIZE):
 		w.plane.drop(DropTooBig, count)
 		w.plane.up.TooBig(w.now, nil, l, 0, seg, 0)
+		l.shrink(seg)
 	case errors.Is(err, syscall.EAGAIN):
 		w.full = true
 		w.plane.drop(DropSocketFull, count)
 	default:
 		w.plane.drop(DropSend, count)
+	}
+}
+
+// sureMTU and leastMTU are what nearly every network carries, and what every one does that a link may use.
+const (
+	sureMTU  = 1232
+	leastMTU = 548
+)
+
+// shrink has the next frames fit a network that refused one of size bytes. Control, which is told, finds out what passes.
+func (l *Link) shrink(size int) {
+	fits := int32(sureMTU)
+	if size <= sureMTU {
+		fits = leastMTU
+	}
+	for old := l.mtuOut.Load(); old > fits && int(old) >= size && !l.mtuOut.CompareAndSwap(old, fits); {
+		old = l.mtuOut.Load()
 	}
 }
