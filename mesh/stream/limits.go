@@ -87,7 +87,7 @@ const (
 	// connection that says nothing for so long is dead.
 	decideTimeout = idleTimeout
 	// moveAgain is how long a peer is left in peace after a try that failed.
-	moveAgain = 2 * time.Minute
+	moveAgain = 30 * time.Second
 	// lingerTime is how long what was written may take to arrive after Close, when the other end still sends.
 	lingerTime = 30 * time.Second
 	// codeWait is how much later than the kernel's reset the code may come.

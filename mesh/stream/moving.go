@@ -34,7 +34,7 @@ func (s *Stream) consider(n int) {
 	}
 	now := time.Now()
 	p := s.conn.peer
-	if p.noMoveUntil.Load() > now.UnixNano() || e.prefer != PreferTCP && !s.conn.heldBack(now) {
+	if p.noMoveUntil.Load() > now.UnixNano() || e.prefer != PreferTCP && !s.conn.heldBack(now) || e.kernel.Available() != nil {
 		return
 	}
 	m := newMove(s)
@@ -103,9 +103,6 @@ func (e *Endpoint) ask(m *move) {
 
 func (e *Endpoint) reach(ctx context.Context, m *move) error {
 	s := m.stream
-	if err := e.kernel.Available(); err != nil {
-		return err
-	}
 	frame, err := Open{Service: moveService, Header: Ask{uint64(s.quic.StreamID())}.Append(nil)}.Append(nil)
 	if err != nil {
 		return err
