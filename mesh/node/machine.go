@@ -76,7 +76,10 @@ func machineMemory() uint64 {
 // machineStatus is what node status shows of it.
 func (n *Node) machineStatus() api.Machine {
 	m := n.machine
-	s := api.Machine{CPUs: m.cpus, Processors: m.processors, Memory: m.memory, Small: m.small(), SocketBuffer: m.socketBuffer}
+	s := api.Machine{
+		CPUs: m.cpus, Processors: m.processors, Memory: m.memory, Small: m.small(), SocketBuffer: m.socketBuffer,
+		Goroutines: runtime.NumGoroutine(),
+	}
 	queues := n.queuesByLoop()
 	for i, l := range n.loops {
 		st := l.Stats()

@@ -7,6 +7,7 @@ type Machine struct {
 	Memory       uint64 `json:"memory_bytes"`                  // of the box, or what the setting says
 	Small        bool   `json:"small"`                         // buffers and queues of a box with little memory
 	SocketBuffer int    `json:"socket_buffer_bytes,omitempty"` // asked for each socket; 0: the default
+	Goroutines   int    `json:"goroutines"`                    // what a leak would show in
 	Loops        []Loop `json:"loops"`
 }
 
