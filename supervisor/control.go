@@ -89,7 +89,11 @@ func (s *Supervisor) serve(ctx context.Context) {
 				<-c.Done()
 				at.leave()
 			}()
-			return func(ctx context.Context, r *signal.Request) (any, error) { return s.control(ctx, r, at) }
+			who := Caller{Name: "this box", Scope: Admin}
+			if cred, err := c.Peer(); err == nil {
+				who.Name = fmt.Sprintf("user %d", cred.UID)
+			}
+			return func(ctx context.Context, r *signal.Request) (any, error) { return s.control(ctx, r, who, at) }
 		})
 		if err != nil {
 			s.log.Error("control socket failed", "err", err)
@@ -117,7 +121,7 @@ type params struct {
 }
 
 // control answers one request: the table of what viscript can be asked.
-func (s *Supervisor) control(ctx context.Context, r *signal.Request, at *attachments) (any, error) {
+func (s *Supervisor) control(ctx context.Context, r *signal.Request, who Caller, at *attachments) (any, error) {
 	for _, f := range r.Files {
 		f.Close()
 	}
@@ -125,7 +129,12 @@ func (s *Supervisor) control(ctx context.Context, r *signal.Request, at *attachm
 	if err := r.Bind(&p); err != nil {
 		return nil, err
 	}
+	if err := s.admit(ctx, who, r.Method, p); err != nil {
+		return nil, err
+	}
 	switch r.Method {
+	case "viscript.describe":
+		return s.describe(), nil
 	case "viscript.status":
 		return s.Status(ctx)
 	case "viscript.apps":

@@ -81,7 +81,11 @@ func sameProgram(e *entry, a *config.App) bool {
 }
 
 func (s *Supervisor) apply(file *config.File, p *Plan) {
+	changed := !reflect.DeepEqual(s.file.Settings.Remote, file.Settings.Remote)
 	s.file = file
+	if changed {
+		s.startRemote()
+	}
 	for _, e := range s.entries() {
 		a := file.Apps[e.app.Name]
 		if !e.active() {

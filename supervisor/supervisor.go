@@ -75,6 +75,10 @@ type Config struct {
 	ChildEnded <-chan os.Signal // SIGCHLD, needed with Subreaper
 	Sections   []string         // sections of config.yaml that applets own, for check and reload
 
+	// Remote hands the streams of operators on other boxes to ServeStream until ctx ends; nil: there are none. It is
+	// started again when settings.remote change.
+	Remote func(ctx context.Context, s *Supervisor, r config.Remote) error
+
 	launch launcher         // tests
 	now    func() time.Time // tests
 }
@@ -102,6 +106,9 @@ type Supervisor struct {
 	frozen   bool  // an upgrade is under way: nothing is started
 	ram      bool  // the run directory is RAM: lines of logs may be kept there
 	saveErr  error // of the last save
+
+	endRemote   context.CancelFunc
+	remoteEnded chan struct{}
 
 	sock, signalSock, signalTCP net.Listener // open from listen on
 
@@ -223,6 +230,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 		s.event(nil, "upgraded", s.c.Version)
 	}
 	s.serve(inner)
+	s.startRemote()
 	s.autostart()
 	s.loop(ctx)
 	cancel()

@@ -35,7 +35,10 @@ type Config struct {
 	File     string // config.yaml, for config check
 	Sections []string
 	// Check looks into the sections that applets own; nil: nobody does.
-	Check  func(f *config.File) error
+	Check func(f *config.File) error
+	// Dial connects to the viscript of another box; nil: there are no others. Nodes says which boxes a word names.
+	Dial   func(ctx context.Context, node string) (io.ReadWriteCloser, error)
+	Nodes  func(ctx context.Context, word string) ([]string, error)
 	JSON   bool
 	Stdin  io.Reader
 	Stdout io.Writer
@@ -50,6 +53,8 @@ type Verb struct {
 	Summary string
 
 	shell bool // only in the shell
+	local bool // does not ask viscript
+	alone bool // of one box at a time
 	run   func(ctx context.Context, s *session, f *flags) error
 }
 
@@ -65,15 +70,15 @@ func Verbs() []Verb {
 		{Name: "top", Args: "[-d S] [-n N]", Summary: "resources of all apps, live in a terminal", run: top},
 		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID… [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
 		{Name: "restart", Args: "ID…", Summary: "stop and start again under the same id", run: restart},
-		{Name: "attach", Args: "ID", Summary: "bind this terminal to an app; Ctrl-Z detaches", run: attach},
+		{Name: "attach", Args: "ID", Summary: "bind this terminal to an app; Ctrl-Z detaches", alone: true, run: attach},
 		{Name: "logs", Args: "ID [-f] [-n N] [--since T] [--cursor N] [--level L]", Summary: "the last lines of an app's output", run: logs},
 		{Name: "events", Args: "[-f] [-n N]", Summary: "what happened", run: events},
 		{Name: "status", Summary: "viscript itself", run: status},
 		{Name: "reload", Args: "[--dry-run]", Summary: "read config.yaml again, apply the difference", run: reload},
 		{Name: "upgrade", Summary: "replace viscript by its new file; apps go on", run: upgrade},
-		{Name: "config", Args: "check [FILE]", Summary: "check config.yaml, needs no running viscript", run: check},
-		{Name: "clear", Aliases: []string{"c", "cls"}, Summary: "clear the screen", shell: true, run: clearScreen},
-		{Name: "exit", Aliases: []string{"quit", "q"}, Summary: "leave the shell; apps go on", shell: true, run: leave},
+		{Name: "config", Args: "check [FILE]", Summary: "check config.yaml, needs no running viscript", local: true, run: check},
+		{Name: "clear", Aliases: []string{"c", "cls"}, Summary: "clear the screen", shell: true, local: true, run: clearScreen},
+		{Name: "exit", Aliases: []string{"quit", "q"}, Summary: "leave the shell; apps go on", shell: true, local: true, run: leave},
 	}
 }
 
@@ -102,6 +107,7 @@ type session struct {
 	notes   chan *signal.Request // notifications of the connection
 	input   *input               // nil: there is none
 	inShell bool
+	node    string // of which box; "": this one
 }
 
 // Main runs one verb, or the shell (commands from stdin, line by line, if that is no terminal) without words, and
@@ -109,6 +115,9 @@ type session struct {
 func Main(ctx context.Context, c Config, words []string) int {
 	s := &session{c: c, out: c.Stdout, errs: c.Stderr, json: c.JSON}
 	defer s.close()
+	if len(words) == 2 && words[0] == "-n" {
+		s.node, words = words[1], nil
+	}
 	if len(words) == 0 {
 		return s.shell(ctx)
 	}
@@ -145,6 +154,12 @@ func (s *session) report(err error) int {
 
 // execute runs one verb.
 func (s *session) execute(ctx context.Context, words []string) error {
+	if words[0] == "-n" {
+		if len(words) < 3 {
+			return usageError{"usage: -n NODE|CLUSTER|@all VERB …"}
+		}
+		return s.elsewhere(ctx, words[1], words[2:])
+	}
 	v := find(words[0])
 	if v == nil || v.shell && !s.inShell {
 		var names []string
@@ -238,6 +253,23 @@ func (f *flags) help() {
 	t.Flush()
 }
 
+// dial opens a connection to this box's viscript, or to that of another.
+func (s *session) dial(ctx context.Context, h signal.Handler) (*signal.Conn, error) {
+	if s.node == "" {
+		return signal.Dial(ctx, supervisor.ControlSocket(s.c.RunDir), h)
+	}
+	if s.c.Dial == nil {
+		return nil, signal.Errorf(signal.ErrUnsupported, "there is no way to other boxes here")
+	}
+	rw, err := s.c.Dial(ctx, s.node)
+	if err != nil {
+		return nil, err
+	}
+	c := signal.NewConn(rw, h)
+	go c.Run(context.WithoutCancel(ctx)) // ends with Close or with the peer
+	return c, nil
+}
+
 // connect returns the connection, a new one if viscript was restarted meanwhile.
 func (s *session) connect(ctx context.Context) (*signal.Conn, error) {
 	if s.conn != nil {
@@ -252,7 +284,7 @@ func (s *session) connect(ctx context.Context) (*signal.Conn, error) {
 	path := supervisor.ControlSocket(s.c.RunDir)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	c, err := signal.Dial(ctx, path, func(ctx context.Context, r *signal.Request) (any, error) {
+	c, err := s.dial(ctx, func(ctx context.Context, r *signal.Request) (any, error) {
 		select {
 		case notes <- r: // full: the connection waits, and so does viscript
 		case <-ctx.Done():
@@ -260,6 +292,8 @@ func (s *session) connect(ctx context.Context) (*signal.Conn, error) {
 		return nil, nil
 	})
 	switch {
+	case err != nil && s.node != "":
+		return nil, err
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, signal.Errorf(signal.ErrNotRunning, "not running: nobody answers at %s; start it with: viscript run --headless", path)
 	case errors.Is(err, fs.ErrPermission):

@@ -76,7 +76,18 @@ type Settings struct {
 	VerifyParsingByPrinting bool   `yaml:"verifyParsingByPrinting"` // 2017: understood, without effect
 	RunHeadless             bool   `yaml:"runHeadless"`
 	SignalTCP               string `yaml:"signal_tcp"` // loopback host:port for programs that join as in 2017
+	Remote                  Remote `yaml:"remote"`
 }
+
+// Remote says who may do what here over the mesh: keys or petnames of nodes, or any. Each scope includes those before it.
+type Remote struct {
+	Read    []string `yaml:"read"`    // look: ps, ru, logs, events
+	Operate []string `yaml:"operate"` // start, stop and attach to what is configured
+	Admin   []string `yaml:"admin"`   // reload and upgrade too
+}
+
+// Empty reports whether nobody may do anything.
+func (r Remote) Empty() bool { return len(r.Read)+len(r.Operate)+len(r.Admin) == 0 }
 
 // File is a loaded config.yaml.
 type File struct {
@@ -145,7 +156,14 @@ func Parse(b []byte) (*File, error) {
 		}
 		f.sections[k.Value], f.lines[k.Value] = v, k.Line
 	}
-	return f, errors.Join(f.Section("settings", &f.Settings), f.parseApps())
+	return f, errors.Join(f.Section("settings", &f.Settings), f.Settings.check(), f.parseApps())
+}
+
+func (s *Settings) check() error {
+	if slices.Contains(s.Remote.Operate, "any") || slices.Contains(s.Remote.Admin, "any") {
+		return invalid("settings.remote: any may read at most; name the keys that may operate or admin")
+	}
+	return nil
 }
 
 func (f *File) parseApps() error {

@@ -41,6 +41,7 @@ func viscriptApplet() applet.Applet {
 
 func runViscript(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, viscriptName, "[VERB …]", viscriptAbout)
+	other := f.String("n", "", "do it on `NODE|CLUSTER|@all` instead of this box")
 	if len(e.Args) > 0 && (e.Args[0] == "--help" || e.Args[0] == "-h" || e.Args[0] == "-help") {
 		return viscriptHelp(e.Stdout)
 	}
@@ -48,11 +49,18 @@ func runViscript(ctx context.Context, e *applet.Env) int {
 	if err != nil {
 		return f.Exit(err)
 	}
+	if *other != "" {
+		if len(words) > 0 && words[0] == "run" {
+			return f.Exit(applet.Usagef("run starts the daemon of this box: leave -n away"))
+		}
+		words = slices.Concat([]string{"-n", *other}, words)
+	}
 	if len(words) > 0 && words[0] == "run" {
 		lead := e.Args[:len(e.Args)-len(words)]
 		return viscriptRun(ctx, e.With(slices.Concat(lead, words[1:])))
 	}
 	return cli.Main(ctx, cli.Config{
+		Dial: dialOperator(f), Nodes: nodesOf(f),
 		RunDir: f.Run, File: f.Config, Sections: sectionNames(), Check: checkSections, JSON: f.JSON,
 		Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr,
 	}, words)
@@ -63,7 +71,8 @@ func viscriptHelp(w io.Writer) int {
 	t := tabwriter.NewWriter(w, 2, 8, 2, ' ', 0)
 	fmt.Fprintln(t, "  run [--headless]\tthe daemon")
 	cli.PrintVerbs(t, false)
-	fmt.Fprint(w, "\nviscript VERB --help says more. Common flags: --config FILE, --state DIR, --run DIR, --json.\n")
+	fmt.Fprint(w, "\nviscript VERB --help says more. Common flags: --config FILE, --state DIR, --run DIR, --json.\n"+
+		"-n NODE|CLUSTER|@all before a verb does it on other boxes, as far as their settings.remote let this box's key.\n")
 	return applet.OK
 }
 
@@ -87,6 +96,7 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	ended, stop := childEnded()
 	defer stop()
 	c.ChildEnded = ended
+	c.Remote = serveOperators(f.Run, c.Log)
 	s, err := supervisor.New(c)
 	if err != nil {
 		return f.Exit(err)

@@ -1,0 +1,229 @@
+package applets
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"skywire/cmd/internal/applet"
+	"skywire/mesh/app"
+	"skywire/mesh/key"
+	"skywire/signal"
+	"skywire/supervisor"
+	"skywire/supervisor/config"
+)
+
+const (
+	// operatorService is what operators of other boxes dial.
+	operatorService = "viscript"
+	// maxOperators bounds their streams at once, and maxOperatorsOf those of one key.
+	maxOperators   = 64
+	maxOperatorsOf = 8
+	// nodeRetry is how often a daemon without a node looks for one: the node may be an app of its own.
+	nodeRetry = 2 * time.Second
+)
+
+// operators serves the operators of other boxes by settings.remote.
+type operators struct {
+	s    *supervisor.Supervisor
+	log  *slog.Logger
+	keys map[key.Public]supervisor.Scope
+	any  supervisor.Scope
+
+	mu   sync.Mutex // guards the fields below
+	open map[key.Public]int
+	all  int
+}
+
+// serveOperators is what the daemon runs beside its loop.
+func serveOperators(run string, log *slog.Logger) func(context.Context, *supervisor.Supervisor, config.Remote) error {
+	return func(ctx context.Context, s *supervisor.Supervisor, r config.Remote) error {
+		node, err := nodeOf(ctx, run)
+		if err != nil {
+			return err
+		}
+		defer node.Close()
+		o := &operators{s: s, log: log, keys: map[key.Public]supervisor.Scope{}, open: map[key.Public]int{}}
+		o.allow(ctx, node, r.Read, supervisor.Read)
+		o.allow(ctx, node, r.Operate, supervisor.Operate)
+		o.allow(ctx, node, r.Admin, supervisor.Admin)
+		service := app.Service{Name: operatorService, Type: operatorService}
+		if o.any != supervisor.None {
+			service.Allow = []string{app.AnyMember}
+		}
+		for k := range o.keys {
+			service.Allow = append(service.Allow, k.String())
+		}
+		slices.Sort(service.Allow)
+		reg := app.Registration{Name: operatorService, Kind: operatorService, Services: []app.Service{service}}
+		if err := node.Register(ctx, reg); err != nil {
+			return fmt.Errorf("register with the node: %w", err)
+		}
+		log.Info("operators are served", "keys", len(o.keys), "everybody", o.any != supervisor.None)
+		var wg sync.WaitGroup
+		defer wg.Wait()
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		wg.Go(func() { node.Run(ctx) })
+		for {
+			in, err := node.Accept(ctx, operatorService)
+			if err != nil {
+				return err
+			}
+			wg.Go(func() { o.serve(ctx, in) })
+		}
+	}
+}
+
+// nodeOf waits for the node of this box.
+func nodeOf(ctx context.Context, run string) (*app.Client, error) {
+	t := time.NewTicker(nodeRetry)
+	defer t.Stop()
+	for {
+		node, err := app.Dial(ctx, run)
+		if !errors.Is(err, app.ErrNotRunning) {
+			return node, err
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// allow notes the scope of keys; a word that names nobody is told and left out.
+func (o *operators) allow(ctx context.Context, node *app.Client, words []string, scope supervisor.Scope) {
+	for _, w := range words {
+		if w == "any" {
+			o.any = max(o.any, scope)
+			continue
+		}
+		k, err := node.Resolve(ctx, w)
+		if err != nil {
+			o.log.Warn("operator left out: no such key", "name", w, "err", err)
+			continue
+		}
+		o.keys[k] = max(o.keys[k], scope)
+	}
+}
+
+func (o *operators) serve(ctx context.Context, in *app.Incoming) {
+	scope := max(o.any, o.keys[in.Peer])
+	o.mu.Lock()
+	full := o.all >= maxOperators || o.open[in.Peer] >= maxOperatorsOf
+	if scope != supervisor.None && !full {
+		o.all++
+		o.open[in.Peer]++
+	}
+	o.mu.Unlock()
+	switch {
+	case scope == supervisor.None:
+		in.Refuse("refused", "this key is not in settings.remote")
+		return
+	case full:
+		in.Refuse("busy", "too many operators at once")
+		return
+	}
+	defer func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		o.all--
+		if o.open[in.Peer]--; o.open[in.Peer] == 0 {
+			delete(o.open, in.Peer)
+		}
+	}()
+	stream, err := in.Accept(nil)
+	if err != nil {
+		return
+	}
+	defer stream.Close()
+	if err := o.s.ServeStream(ctx, stream, supervisor.Caller{Name: in.Peer.String(), Scope: scope}); err != nil {
+		o.log.Info("operator's stream broken", "peer", in.Peer, "err", err)
+	}
+}
+
+// dialOperator connects to the viscript of another box through the node of this one.
+func dialOperator(f *applet.Flags) func(context.Context, string) (io.ReadWriteCloser, error) {
+	return func(ctx context.Context, word string) (io.ReadWriteCloser, error) {
+		node, err := awaitNode(ctx, f, 0)
+		if err != nil {
+			return nil, err
+		}
+		k, err := node.Resolve(ctx, word)
+		if err != nil {
+			node.Close()
+			return nil, err
+		}
+		if k == node.Self().Key {
+			node.Close()
+			return dialHere(ctx, f)
+		}
+		stream, err := node.Dial(ctx, k, operatorService, nil)
+		if err != nil {
+			node.Close()
+			return nil, fmt.Errorf("%w; on that box, viscript has to run with this box's key (skywire node id) in settings.remote", err)
+		}
+		return operatorConn{stream, node}, nil
+	}
+}
+
+// dialHere connects to this box's viscript, for -n with its own name.
+func dialHere(ctx context.Context, f *applet.Flags) (io.ReadWriteCloser, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", supervisor.ControlSocket(f.Run))
+	if err != nil {
+		return nil, signal.Errorf(signal.ErrNotRunning, "not running: nobody answers at %s", supervisor.ControlSocket(f.Run))
+	}
+	return c, nil
+}
+
+// operatorConn is a stream and the connection to the node that it came by.
+type operatorConn struct {
+	net.Conn
+	node *app.Client
+}
+
+func (c operatorConn) Close() error { return errors.Join(c.Conn.Close(), c.node.Close()) }
+
+// nodesOf says which boxes a word of -n names: @all are those that serve operators, as is the key of this cluster; words
+// may be joined by commas.
+func nodesOf(f *applet.Flags) func(context.Context, string) ([]string, error) {
+	return func(ctx context.Context, word string) ([]string, error) {
+		node, err := awaitNode(ctx, f, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer node.Close()
+		var st struct {
+			Cluster string `json:"cluster"`
+		}
+		if err := node.Call(ctx, "node.status", nil, &st); err != nil {
+			return nil, err
+		}
+		if word != "@all" && (st.Cluster == "" || word != st.Cluster) {
+			return strings.Split(word, ","), nil
+		}
+		list, err := node.Services(ctx, operatorService)
+		if err != nil {
+			return nil, err
+		}
+		var names []string
+		for _, s := range list {
+			if n := s.Key.String(); !slices.Contains(names, n) {
+				names = append(names, n)
+			}
+		}
+		if len(names) == 0 {
+			return nil, applet.WithCode(applet.NotFound, errors.New("no box serves operators; see settings.remote in its config.yaml"))
+		}
+		return names, nil
+	}
+}
