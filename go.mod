@@ -34,6 +34,3 @@ tool (
 	honnef.co/go/tools/cmd/staticcheck
 	mvdan.cc/gofumpt
 )
-
-// without regexp, which costs a router 256 kB: third_party/yaml/README.md
-replace go.yaml.in/yaml/v3 => ./third_party/yaml
