@@ -1,5 +1,5 @@
 // Package netcfg changes the network settings of the box for the vpn and takes every change back: addresses, link
-// settings, routes, rules, sysctls and nftables. It is the only importer of netlink and of nft, decides nothing (which
+// settings, routes, rules, sysctls and nftables. It is the only importer of netlink and nftables, decides nothing (which
 // routes and which rules is tun/vpn's matter) and carries no packet.
 //
 // Rules:

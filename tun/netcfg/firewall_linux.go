@@ -5,45 +5,58 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
-
-	"skywire/tun/netcfg/nft"
 )
 
 // tableName is our nftables table (family inet) for a device.
 func tableName(device string) string { return "skywire_" + device }
 
-func ourTable(device string) nft.Table {
-	return nft.Table{Family: unix.NFPROTO_INET, Name: tableName(device)}
-}
-
 // Firewall replaces the device's nftables table with fw, in one transaction. Chains of other programs that drop what
 // they don't know get a rule that lets the device's packets through, since an accept in our table alone cannot.
 func (n *Net) Firewall(group string, fw Firewall) error {
-	b := &table{Table: ourTable(n.c.Device), device: n.c.Device}
-	b.AddTable(b.Table) // so that there is one to delete
-	b.DelTable(b.Table)
-	b.AddTable(b.Table)
-	if fw.Gateway != nil {
-		b.gateway(*fw.Gateway)
+	b := &table{device: n.c.Device}
+	var err error
+	if b.conn, err = nftables.New(); err != nil {
+		return fmt.Errorf("open nftables: %w", explainNFT(err))
 	}
-	if fw.Mark != 0 {
-		b.marks(fw.Mark)
-	}
-	err := n.change(entry{Kind: kindTable, Group: group, Device: n.c.Device}, b.Commit)
+	err = n.change(entry{Kind: kindTable, Group: group, Device: n.c.Device}, func() error {
+		b.t = &nftables.Table{Name: tableName(n.c.Device), Family: nftables.TableFamilyINet}
+		b.conn.AddTable(b.t) // so that there is one to delete
+		b.conn.DelTable(b.t)
+		b.conn.AddTable(b.t)
+		if fw.Gateway != nil {
+			b.gateway(*fw.Gateway)
+		}
+		if fw.Mark != 0 {
+			b.marks(fw.Mark)
+		}
+		return b.conn.Flush()
+	})
 	if err != nil {
-		return fmt.Errorf("set nftables table %s: %w", b.Name, explainNFT(err))
+		return fmt.Errorf("set nftables table %s: %w", tableName(n.c.Device), explainNFT(err))
 	}
 	if fw.Gateway != nil {
-		n.openForeign(group)
+		n.openForeign(group, b.conn)
 	}
 	return nil
 }
 
 func removeTable(device string) error {
-	b := &nft.Batch{}
-	b.DelTable(ourTable(device))
-	if err := b.Commit(); err != nil && !gone(err) {
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	t, err := c.ListTableOfFamily(tableName(device), nftables.TableFamilyINet)
+	if t == nil || err != nil {
+		if err == nil || gone(err) {
+			return nil
+		}
+		return err
+	}
+	c.DelTable(t)
+	if err := c.Flush(); err != nil && !gone(err) {
 		return err
 	}
 	return nil
@@ -60,8 +73,8 @@ func explainNFT(err error) error {
 
 // table builds the chains of one device.
 type table struct {
-	nft.Batch
-	nft.Table
+	conn   *nftables.Conn
+	t      *nftables.Table
 	device string
 }
 
@@ -74,52 +87,51 @@ type table struct {
 //	input     from the device: own addresses, subnets: accept · else reject
 //	nat       sources leaving by another device: masquerade
 func (b *table) gateway(g Gateway) {
-	const toWorld, fromMesh, toMesh, forward, input, nat = "to_world", "from_mesh", "to_mesh", "forward", "input", "nat"
-	b.chain(toWorld)
-	b.chain(fromMesh)
-	b.chain(toMesh)
-	b.base(forward, nft.Hook{Type: "filter", Number: unix.NF_INET_FORWARD})
-	b.base(input, nft.Hook{Type: "filter", Number: unix.NF_INET_LOCAL_IN})
+	toWorld := b.chain("to_world")
+	fromMesh := b.chain("from_mesh")
+	toMesh := b.chain("to_mesh")
+	forward := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
+	input := b.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
 
-	b.rule(toWorld, established(), nft.Accept())
+	b.rule(toWorld, established(), accept())
 	for _, p := range g.Subnets {
-		b.rule(toWorld, destination(p), nft.Accept())
+		b.rule(toWorld, destination(p), accept())
 	}
 	if g.Exit {
 		for _, p := range g.Refused {
 			b.rule(toWorld, destination(p), reject())
 		}
-		b.rule(toWorld, nft.Accept())
+		b.rule(toWorld, accept())
 	}
 	b.rule(toWorld, reject())
 
-	b.rule(fromMesh, leaves(b.device), nft.Drop())
+	b.rule(fromMesh, leaves(b.device, expr.CmpOpEq), drop())
 	for _, p := range g.Sources {
-		b.rule(fromMesh, source(p), nft.Jump(toWorld))
+		b.rule(fromMesh, source(p), jump(toWorld))
 	}
-	b.rule(fromMesh, nft.Drop())
+	b.rule(fromMesh, drop())
 
-	b.rule(toMesh, established(), nft.Accept())
+	b.rule(toMesh, established(), accept())
 	if !g.NAT {
-		b.rule(toMesh, nft.Accept())
+		b.rule(toMesh, accept())
 	}
-	b.rule(toMesh, nft.Drop())
+	b.rule(toMesh, drop())
 
 	b.rule(forward, arrives(b.device), clampMSS())
-	b.rule(forward, leaves(b.device), clampMSS())
-	b.rule(forward, arrives(b.device), nft.Jump(fromMesh))
-	b.rule(forward, leaves(b.device), nft.Jump(toMesh))
+	b.rule(forward, leaves(b.device, expr.CmpOpEq), clampMSS())
+	b.rule(forward, arrives(b.device), jump(fromMesh))
+	b.rule(forward, leaves(b.device, expr.CmpOpEq), jump(toMesh))
 
-	b.rule(input, arrives(b.device), established(), nft.Accept())
+	b.rule(input, arrives(b.device), established(), accept())
 	for _, p := range append(append([]netip.Prefix{}, g.Local...), g.Subnets...) {
-		b.rule(input, arrives(b.device), destination(p), nft.Accept())
+		b.rule(input, arrives(b.device), destination(p), accept())
 	}
 	b.rule(input, arrives(b.device), reject())
 
 	if g.NAT {
-		b.base(nat, nft.Hook{Type: "nat", Number: unix.NF_INET_POST_ROUTING, Priority: prioritySourceNAT})
+		nat := b.base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 		for _, p := range g.Sources {
-			b.rule(nat, leavesNot(b.device), leavesNot("lo"), source(p), nft.Masquerade())
+			b.rule(nat, leaves(b.device, expr.CmpOpNeq), leaves("lo", expr.CmpOpNeq), source(p), []expr.Any{&expr.Masq{}})
 		}
 	}
 }
@@ -127,24 +139,29 @@ func (b *table) gateway(g Gateway) {
 // marks keeps the mark of the mesh's own packets per connection and gives it to the answers, which the reverse path
 // check then judges by the main table.
 func (b *table) marks(mark uint32) {
-	const out, in = "mark_out", "mark_in"
-	b.base(out, nft.Hook{Type: "filter", Number: unix.NF_INET_LOCAL_OUT, Priority: priorityMangle})
-	b.base(in, nft.Hook{Type: "filter", Number: unix.NF_INET_PRE_ROUTING, Priority: priorityMangle})
-	b.rule(out, nft.Meta(unix.NFT_META_MARK), nft.Is(nft.Native32(mark)), nft.SetCt(unix.NFT_CT_MARK))
-	b.rule(in, nft.Ct(unix.NFT_CT_MARK), nft.Is(nft.Native32(mark)), nft.SetMeta(unix.NFT_META_MARK))
+	out := b.base("mark_out", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityMangle)
+	in := b.base("mark_in", nftables.ChainTypeFilter, nftables.ChainHookPrerouting, nftables.ChainPriorityMangle)
+	b.rule(out, []expr.Any{
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: native32(mark)},
+		&expr.Ct{Key: expr.CtKeyMARK, Register: 1, SourceRegister: true},
+	})
+	b.rule(in, []expr.Any{
+		&expr.Ct{Key: expr.CtKeyMARK, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: native32(mark)},
+		&expr.Meta{Key: expr.MetaKeyMARK, Register: 1, SourceRegister: true},
+	})
 }
 
-// When a hook's chains are asked, as the kernel numbers it.
-const (
-	priorityMangle    = -150
-	prioritySourceNAT = 100
-)
-
-func (b *table) chain(name string) { b.AddChain(b.Table, name, nil) }
-
-func (b *table) base(name string, h nft.Hook) {
-	h.Policy = nft.PolicyAccept
-	b.AddChain(b.Table, name, &h)
+func (b *table) chain(name string) *nftables.Chain {
+	return b.conn.AddChain(&nftables.Chain{Name: name, Table: b.t})
 }
 
-func (b *table) rule(chain string, parts ...nft.Expr) { b.AddRule(b.Table, chain, nft.Join(parts...)) }
+func (b *table) base(name string, kind nftables.ChainType, hook *nftables.ChainHook, p *nftables.ChainPriority) *nftables.Chain {
+	policy := nftables.ChainPolicyAccept
+	return b.conn.AddChain(&nftables.Chain{Name: name, Table: b.t, Type: kind, Hooknum: hook, Priority: p, Policy: &policy})
+}
+
+func (b *table) rule(c *nftables.Chain, parts ...[]expr.Any) {
+	b.conn.AddRule(&nftables.Rule{Table: b.t, Chain: c, Exprs: concat(parts)})
+}

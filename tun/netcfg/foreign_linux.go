@@ -1,23 +1,22 @@
 package netcfg
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
-	"skywire/tun/netcfg/nft"
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
 )
 
 // openForeign puts a rule at the head of every chain of other programs that forwards, or takes in, with the policy to
 // drop (OpenWrt's fw4, ufw, docker): forwarding is judged by our own table, of input only ICMP is let in, so that a
 // client can prove the way. It is best effort: a chain that cannot be changed is logged.
-func (n *Net) openForeign(group string) {
-	if err := n.KeepOpen(group); err != nil {
-		n.log.Warn("other programs' firewall chains not listed", "err", err)
-	}
+func (n *Net) openForeign(group string, c *nftables.Conn) {
+	n.addForeign(group, c)
 	if b, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && strings.Contains(string(b), "filter") {
 		n.log.Warn("old iptables rules are in force beside nftables; if clients get no further than this box, " +
 			"accept the device in the FORWARD chain")
@@ -26,82 +25,109 @@ func (n *Net) openForeign(group string) {
 
 // KeepOpen puts rules back that other programs removed when they loaded their firewall again. Call it now and then.
 func (n *Net) KeepOpen(group string) error {
-	chains, err := nft.Chains()
+	c, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("list firewall chains: %w", explainNFT(err))
+		return fmt.Errorf("open nftables: %w", explainNFT(err))
+	}
+	n.addForeign(group, c)
+	return nil
+}
+
+func (n *Net) addForeign(group string, c *nftables.Conn) {
+	chains, err := c.ListChains()
+	if err != nil {
+		n.log.Warn("other programs' firewall chains not listed", "err", err)
+		return
 	}
 	for _, ch := range chains {
-		if !closed(ch) || ch.Table.Name == tableName(n.c.Device) {
+		hook, ok := closedHook(ch)
+		if !ok || ch.Table.Name == tableName(n.c.Device) {
 			continue
 		}
 		f := &foreignRule{
-			Family: ch.Table.Family, Table: ch.Table.Name, Chain: ch.Name, Comment: "skywire " + n.c.Device,
+			Family: uint8(ch.Table.Family), Table: ch.Table.Name, Chain: ch.Name, Comment: "skywire " + n.c.Device,
 		}
-		if hasForeign(ch, f.Comment) {
+		if hasForeign(c, ch, f.Comment) {
 			continue
 		}
 		e := entry{Kind: kindForeign, Group: group, Device: n.c.Device, Foreign: f}
-		b := &nft.Batch{}
-		for _, x := range foreignRules(n.c.Device, ch) {
-			b.InsertRule(ch.Table, ch.Name, f.Comment, x)
-		}
-		err := n.change(e, b.Commit)
+		err := n.change(e, func() error {
+			for _, x := range foreignRules(n.c.Device, hook, ch.Table.Family) {
+				c.InsertRule(&nftables.Rule{
+					Table: ch.Table, Chain: ch, Exprs: x,
+					UserData: userdata.AppendString(nil, userdata.TypeComment, f.Comment),
+				})
+			}
+			return c.Flush()
+		})
 		if err != nil {
 			n.log.Warn("firewall chain of another program drops our packets", "table", f.Table, "chain", f.Chain, "err", err)
 			continue
 		}
 		n.log.Info("let the vpn through a firewall chain", "table", f.Table, "chain", f.Chain)
 	}
-	return nil
 }
 
 // hasForeign reports whether our rules stand in the chain. When that can't be seen they do: better none than twice.
-func hasForeign(ch nft.Chain, comment string) bool {
-	rules, err := nft.Rules(ch.Table, ch.Name)
-	return err != nil || slices.ContainsFunc(rules, func(r nft.Rule) bool { return r.Comment == comment })
+func hasForeign(c *nftables.Conn, ch *nftables.Chain, comment string) bool {
+	rules, err := c.GetRules(ch.Table, ch)
+	return err != nil || slices.ContainsFunc(rules, func(r *nftables.Rule) bool { return commented(r, comment) })
 }
 
-// closed tells whether a chain judges what is forwarded or comes in, and drops what it does not know.
-func closed(ch nft.Chain) bool {
-	if ch.Hook == nil || ch.Hook.Type != "filter" || ch.Hook.Policy != nft.PolicyDrop {
-		return false
+func commented(r *nftables.Rule, comment string) bool {
+	return bytes.Equal(r.UserData, userdata.AppendString(nil, userdata.TypeComment, comment))
+}
+
+func closedHook(ch *nftables.Chain) (hook nftables.ChainHook, ok bool) {
+	if ch.Hooknum == nil || ch.Type != nftables.ChainTypeFilter || ch.Policy == nil || *ch.Policy != nftables.ChainPolicyDrop {
+		return 0, false
 	}
 	switch ch.Table.Family {
-	case unix.NFPROTO_IPV4, unix.NFPROTO_IPV6, unix.NFPROTO_INET:
-		return ch.Hook.Number == unix.NF_INET_FORWARD || ch.Hook.Number == unix.NF_INET_LOCAL_IN
+	case nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet:
+	default:
+		return 0, false
 	}
-	return false
+	return *ch.Hooknum, *ch.Hooknum == *nftables.ChainHookForward || *ch.Hooknum == *nftables.ChainHookInput
 }
 
-func foreignRules(device string, ch nft.Chain) (rules []nft.Expr) {
-	if ch.Hook.Number == unix.NF_INET_FORWARD {
-		return []nft.Expr{nft.Join(arrives(device), nft.Accept()), nft.Join(leaves(device), nft.Accept())}
+func foreignRules(device string, hook nftables.ChainHook, f nftables.TableFamily) (rules [][]expr.Any) {
+	if hook == *nftables.ChainHookForward {
+		return [][]expr.Any{
+			concat([][]expr.Any{arrives(device), accept()}),
+			concat([][]expr.Any{leaves(device, expr.CmpOpEq), accept()}),
+		}
 	}
-	if ch.Table.Family != unix.NFPROTO_IPV6 {
-		rules = append(rules, nft.Join(arrives(device), icmp(false), nft.Accept()))
+	if f != nftables.TableFamilyIPv6 {
+		rules = append(rules, concat([][]expr.Any{arrives(device), icmp(false), accept()}))
 	}
-	if ch.Table.Family != unix.NFPROTO_IPV4 {
-		rules = append(rules, nft.Join(arrives(device), icmp(true), nft.Accept()))
+	if f != nftables.TableFamilyIPv4 {
+		rules = append(rules, concat([][]expr.Any{arrives(device), icmp(true), accept()}))
 	}
 	return rules
 }
 
 func removeForeign(f foreignRule) error {
-	t := nft.Table{Family: f.Family, Name: f.Table}
-	rules, err := nft.Rules(t, f.Chain)
+	c, err := nftables.New()
+	if err != nil {
+		return err
+	}
+	t := &nftables.Table{Name: f.Table, Family: nftables.TableFamily(f.Family)}
+	rules, err := c.GetRules(t, &nftables.Chain{Name: f.Chain, Table: t})
 	if err != nil {
 		if gone(err) {
 			return nil
 		}
 		return err
 	}
-	b := &nft.Batch{}
 	for _, r := range rules {
-		if r.Comment == f.Comment {
-			b.DelRule(t, f.Chain, r.Handle)
+		if commented(r, f.Comment) {
+			r.Table = t
+			if err := c.DelRule(r); err != nil {
+				return err
+			}
 		}
 	}
-	if err := b.Commit(); err != nil && !gone(err) {
+	if err := c.Flush(); err != nil && !gone(err) {
 		return err
 	}
 	return nil
