@@ -61,8 +61,10 @@ type Config struct {
 	// not ours to know.
 	Processors func(n int) int
 	OpenTUN    func(f *os.File, mtu int) (forward.TUN, error)
-	Ready      func() // called once when all parts run; may be nil
-	Log        *slog.Logger
+	// TUNFeatures says what the kernel granted a queue that OpenTUN made, for node.status; nil: nothing is said.
+	TUNFeatures func(of string, queue forward.TUN) []api.Feature
+	Ready       func() // called once when all parts run; may be nil
+	Log         *slog.Logger
 }
 
 // Validate reports the first thing that can't work.

@@ -28,7 +28,7 @@ func (n *Node) Info() app.Info {
 // Status implements api.Node.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{Key: n.Key(), Name: n.cfg.Name, Address: n.core.Address(), Version: n.cfg.Version, UptimeS: time.Since(n.started).Seconds()}
-	s.Machine = n.machineStatus()
+	s.Machine, s.Features = n.machineStatus(), n.features()
 	for _, c := range n.sockets {
 		s.Listen = append(s.Listen, "udp://"+c.Addr().String())
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -16,8 +15,6 @@ import (
 
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
-	"skywire/mesh/link/udp"
-	"skywire/mesh/session"
 	"skywire/tun"
 )
 
@@ -58,8 +55,11 @@ func doctor(ctx context.Context, e *applet.Env) int {
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
 		r := doctorReport{OK: true, Platform: runtime.GOOS + "/" + runtime.GOARCH, Kernel: kernelRelease(), CPUs: runtime.NumCPU()}
+		all := []finding{}
 		for _, check := range doctorChecks(ctx, f) {
-			g := check()
+			all = append(all, check())
+		}
+		for _, g := range append(all, doctorFeatures(ctx)...) {
 			r.OK = r.OK && (g.OK || !g.Needed)
 			if g.OK {
 				g.Costs, g.Remedy = "", ""
@@ -86,12 +86,8 @@ func doctorChecks(ctx context.Context, f *applet.Flags) []func() finding {
 		checkTUN,
 		checkAdmin,
 		checkFirewall,
-		func() finding { return checkOffload("udp gso", func(i udp.Info) bool { return i.GSO }) },
-		func() finding { return checkOffload("udp gro", func(i udp.Info) bool { return i.GRO }) },
-		checkBuffers,
 		checkIPv6,
 		func() finding { return checkDNS(ctx) },
-		checkAES,
 		checkDescriptors,
 	}
 }
@@ -110,12 +106,12 @@ func doctorPrint(f *applet.Flags, r doctorReport) error {
 				word = "needed"
 			}
 		}
-		fmt.Fprintf(e.Stdout, "%-8s %-12s %s\n", word, g.Check, g.Found)
+		fmt.Fprintf(e.Stdout, "%-8s %-18s %s\n", word, g.Check, g.Found)
 		if g.Costs != "" {
-			fmt.Fprintf(e.Stdout, "%22scosts: %s\n", "", g.Costs)
+			fmt.Fprintf(e.Stdout, "%28scosts: %s\n", "", g.Costs)
 		}
 		if g.Remedy != "" {
-			fmt.Fprintf(e.Stdout, "%22sremedy: %s\n", "", g.Remedy)
+			fmt.Fprintf(e.Stdout, "%28sremedy: %s\n", "", g.Remedy)
 		}
 	}
 	return nil
@@ -288,52 +284,6 @@ func checkFirewall() finding {
 	return g
 }
 
-// probeSocket makes a socket as the node does and says what it can do.
-func probeSocket() (udp.Info, error) {
-	s, err := udp.Listen(udp.Config{Addr: netip.MustParseAddrPort("127.0.0.1:0")})
-	if err != nil {
-		return udp.Info{}, err
-	}
-	defer s.Close()
-	return s.Info(), nil
-}
-
-func checkOffload(name string, has func(udp.Info) bool) finding {
-	g := finding{
-		Check: name, Found: "the kernel has it",
-		Costs:  "a system call for each datagram: two to four times the CPU for the same traffic",
-		Remedy: "a Linux kernel of 5.0 or later (GRO and GSO for UDP); nothing else breaks",
-	}
-	i, err := probeSocket()
-	if err != nil {
-		g.Found, g.Needed = err.Error(), true
-		g.Costs, g.Remedy = "no UDP socket: no links", "look for a firewall or sandbox that forbids sockets"
-		return g
-	}
-	if g.OK = has(i); !g.OK {
-		g.Found = "not with this kernel"
-	}
-	return g
-}
-
-// bufferWanted is what 8 ms of a gigabit take.
-const bufferWanted = 1 << 20
-
-func checkBuffers() finding {
-	g := finding{
-		Check: "udp buffers", Costs: "bursts are dropped at speeds above some 200 Mbit/s",
-		Remedy: "sysctl -w net.core.rmem_max=4194304 net.core.wmem_max=4194304, or run the vpn as root, which raises them for the node",
-	}
-	i, err := probeSocket()
-	if err != nil {
-		g.Found = err.Error()
-		return g
-	}
-	g.OK = i.ReceiveBuffer >= bufferWanted
-	g.Found = fmt.Sprintf("receive %s, send %s", applet.Bytes(uint64(i.ReceiveBuffer)), applet.Bytes(uint64(i.SendBuffer)))
-	return g
-}
-
 func checkIPv6() finding {
 	g := finding{
 		Check: "ipv6", Costs: "no mesh addresses in the vpn, which are IPv6; links run over IPv4 alone",
@@ -374,18 +324,6 @@ func checkDNS(ctx context.Context) finding {
 		g.Found = "the resolver answers, though it does not know the servers of the root" // a filter, or a network of its own
 	} else if err != nil {
 		g.OK, g.Found = false, err.Error()
-	}
-	return g
-}
-
-func checkAES() finding {
-	g := finding{
-		Check: "aes", OK: session.HardwareAES(), Found: "in the CPU: AES-256-GCM",
-		Costs:  "ChaCha20-Poly1305 is used: right for this CPU, and two to four times slower than AES in hardware",
-		Remedy: "none needed",
-	}
-	if !g.OK {
-		g.Found = "not in this CPU (" + runtime.GOARCH + ")"
 	}
 	return g
 }

@@ -137,8 +137,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
 		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
-		Ready:   auto.Ready,
-		OpenTUN: func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
+		Ready:       auto.Ready,
+		OpenTUN:     func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
+		TUNFeatures: func(of string, queue forward.TUN) []api.Feature { return tunFeatures(of, queue) },
 	}
 	var err error
 	if conf.Memory, err = parseMemory(c.Memory); err != nil {
@@ -370,6 +371,8 @@ func nodeStatus(ctx context.Context, e *applet.Env) int {
 		}
 		fmt.Fprintf(e.Stdout, "links     %d\nsessions  %d\nroutes    %d\nreceived  %s\nsent      %s\nrelayed   %s in %d packets\n",
 			s.Links, s.Sessions, s.Routes, applet.Bytes(s.RxBytes), applet.Bytes(s.TxBytes), applet.Bytes(s.RelayedBytes), s.RelayedPackets)
+		printMachine(e.Stdout, s.Machine)
+		printFeatures(e.Stdout, s.Features)
 		if !s.Ready {
 			fmt.Fprintln(e.Stdout, "not ready: no link is up; node peers shows who is dialled")
 		}

@@ -75,6 +75,7 @@ type Status struct {
 	Version        string            `json:"version,omitempty"`
 	Listen         []string          `json:"listen,omitempty"`
 	UptimeS        float64           `json:"uptime_s,omitempty"`
+	Features       []Feature         `json:"features"`
 	Machine        Machine           `json:"machine"`
 }
 
