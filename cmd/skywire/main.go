@@ -32,8 +32,7 @@ func run() int {
 	context.AfterFunc(ctx, stop) // a second signal kills
 	defer profile()()
 	return dispatch(ctx, os.Args[0], &applet.Env{
-		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		Processors: processors,
+		Args: os.Args[1:], Environ: os.Environ(), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Processors: processors,
 	}, applets.All(), applets.Tools())
 }
 
