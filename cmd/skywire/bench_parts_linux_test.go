@@ -102,7 +102,8 @@ func (b *bench) core() {
 	b.add("relayed", func(n string) *way { return b.skywire(n, far, false) })
 }
 
-// slowDirect has b as the slow box: what runs there shares one processor, whoever talks to it has the other.
+// slowDirect has b as the slow box: what runs there shares one processor, whoever talks to it has the other. Ours runs
+// without any offload, and as "offload" with those that do not need the network card, which the others use too.
 func (b *bench) slowDirect() {
 	b.t.Helper()
 	hops := b.line("10.1", "a", "b")
@@ -113,6 +114,12 @@ func (b *bench) slowDirect() {
 	b.add("veth", func(n string) *way { return newWay(n, "a", "b", hops[0].next) })
 	b.others(hops, true)
 	b.add("skywire", func(n string) *way { return b.skywire(n, hops, true) })
+	offload := b.line("10.2", "e", "f")
+	b.pin(1, "e")
+	b.pin(0, "f")
+	b.cutWires(offload)
+	b.serve(offload)
+	b.add("offload", func(n string) *way { return b.skywire(n, offload, false) })
 }
 
 // slowRelay has r as the slow box.

@@ -124,7 +124,7 @@ func (b *bench) bareCopy(name, subnet, from, to string) *way {
 
 const nebulaConfig = `pki: {ca: ca.crt, cert: %[1]s.crt, key: %[1]s.key}
 static_host_map: {%[2]s}
-lighthouse: {am_lighthouse: %[3]v, hosts: [%[4]s]}
+lighthouse: {am_lighthouse: %[3]v, hosts: [%[4]s], local_allow_list: {interfaces: {"^(next|prev)$": true}}}
 cipher: %[7]s
 listen: {host: 0.0.0.0, port: %[5]s, read_buffer: 10485760, write_buffer: 10485760}
 relay: {am_relay: %[3]v, use_relays: true, relays: [%[4]s]}

@@ -9,12 +9,10 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -164,36 +162,6 @@ func (b *relayBench) run(to netip.AddrPort, train, seconds int) float64 {
 		}
 	}
 	return float64(n) / took
-}
-
-// noOffload has devices cut trains before they send and join datagrams where they arrive.
-func (w *world) noOffload(devices ...string) {
-	w.t.Helper()
-	for _, d := range devices {
-		box, dev, _ := strings.Cut(d, " ")
-		w.must(w.box[box].IP("link set "+dev+" gso_max_segs 1"), w.box[box].Enter(func() error { return likeACard(dev) }))
-	}
-}
-
-// likeACard does what `ethtool -K DEV tso off gro on` does: veth joins packets only where it could not have kept them whole.
-func likeACard(dev string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	for _, value := range []struct{ command, data uint32 }{{unix.ETHTOOL_STSO, 0}, {unix.ETHTOOL_SGRO, 1}} {
-		request := struct {
-			name [unix.IFNAMSIZ]byte
-			data unsafe.Pointer
-			_    [16]byte
-		}{data: unsafe.Pointer(&value)}
-		copy(request.name[:], dev)
-		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); e != 0 {
-			return os.NewSyscallError("SIOCETHTOOL", e)
-		}
-	}
-	return nil
 }
 
 // mute takes what a plane hands up.

@@ -62,6 +62,8 @@ var goals = []goal{
 	{"core", "udp 64", "relayed", "direct", 0.8},
 	{"slow direct", "tcp", "skywire", "wireguard", 0},
 	{"slow direct", "tcp back", "skywire", "wireguard", 0},
+	{"slow direct", "tcp", "offload", "wireguard", 0},
+	{"slow direct", "tcp back", "offload", "wireguard", 0},
 	{"slow direct", "tcp", "skywire", "nebula", 0},
 	{"slow direct", "tcp back", "skywire", "nebula", 0},
 	{"slow direct", "udp 64", "skywire", "nebula", 0},
