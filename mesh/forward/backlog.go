@@ -21,15 +21,24 @@ const (
 	// backlogAge is how long a train may wait at all: what CoDel can't talk to (floods, below 1 Mbit/s) must not hold up
 	// the rest, and nobody misses what is a second late.
 	backlogAge = time.Second
-	// drainBytes is what one event of a writable socket may send. Such a socket is at most half full; the rest of its room is left
-	// to control and streams, which send beside the loop.
+	// drainBytes is the most that one event of a writable socket sends. Such a socket is at most half full; the rest of its room is
+	// left to control and streams, which send beside the loop.
 	drainBytes = maxTrain
+
+	// rateWindow is how long the line's rate is measured at a time, while something waits and the socket is never empty.
+	rateWindow = 50 * time.Millisecond
+	// drainTime is what one event sends of the line's time, and half of what a socket's buffer may hold of it.
+	drainTime = 10 * time.Millisecond
+	// minSendBuffer leaves room for a few datagrams.
+	minSendBuffer = 8 << 10
 )
 
 // trying is a socket that can send without waiting: n bytes of the train went, in whole datagrams. syscall.EAGAIN: the
 // socket took no more.
 type trying interface {
 	TrySend(to netip.AddrPort, train []byte, seg int, ecn uint8) (n int, err error)
+	// LimitSend bounds its buffer, which is no larger than it was at first.
+	LimitSend(n int)
 }
 
 // backlog holds the trains of one loop that full sockets did not take, for each socket in the order in which they were
@@ -51,6 +60,15 @@ type queue struct {
 	n      int
 	bytes  int
 	codel  codel
+	line   line
+}
+
+// line is how fast the socket empties, measured while something waits for it: bytes a second, 0 before it is known.
+type line struct {
+	rate  int
+	limit int           // of the socket's buffer, as set last
+	since time.Duration // when the window under way began; 0: with the next event
+	bytes int           // sent in it
 }
 
 // waiting is a train, or what is left of it.
@@ -95,8 +113,9 @@ func (w *Worker) send(l *Link, to Endpoint, train []byte, seg int, ecn uint8) er
 		return nil
 	}
 	n, err := q.out.TrySend(to.Addr, train, seg, ecn)
+	q.line.bytes += n
 	if err == nil {
-		w.sent(l, len(train), seg, nil)
+		w.sent(l, n, seg, nil)
 		return nil
 	}
 	w.sentPart(l, n, seg)
@@ -196,7 +215,9 @@ func (b *backlog) drain(now time.Duration, socket int) {
 	}
 	b.w.now = now
 	q := b.queues[socket]
-	for sent := 0; q.n > 0 && sent < drainBytes; {
+	q.line.measure(now, q.out)
+	sent := 0
+	for room := q.line.quantum(); q.n > 0 && room > 0; {
 		t := q.front()
 		if !t.judged {
 			b.judge(now, q, t)
@@ -205,22 +226,61 @@ func (b *backlog) drain(now time.Duration, socket int) {
 			q.pop()
 			continue
 		}
-		n, err := q.out.TrySend(t.to, q.ring[t.off:t.off+t.n], min(t.seg, t.n), t.ecn)
+		part := min(t.n, max(1, room/t.seg)*t.seg)
+		n, err := q.out.TrySend(t.to, q.ring[t.off:t.off+part], min(t.seg, part), t.ecn)
 		b.w.sentPart(t.link, n, t.seg)
+		room -= n
 		sent += n
 		q.cut(t, n)
-		if errors.Is(err, syscall.EAGAIN) {
+		switch {
+		case errors.Is(err, syscall.EAGAIN):
+			q.line.bytes += sent
 			return
-		}
-		if err != nil {
+		case err != nil:
 			b.w.sent(t.link, t.n, min(t.seg, t.n), err)
+			q.pop()
+		case t.n == 0:
+			q.pop()
 		}
-		q.pop()
 	}
+	q.line.bytes += sent
 	if q.n == 0 {
 		q.codel.rest()
+		if sent > 0 { // else all was too old, and the line is slow enough to go on measuring
+			q.line.since = 0
+		}
 		b.watch(socket)
 	}
+}
+
+// measure begins a window, or ends one that is long enough: a faster line is believed at once, a slower one by and by. The
+// socket's buffer follows.
+func (l *line) measure(now time.Duration, out trying) {
+	took := now - l.since
+	if l.since != 0 && took < rateWindow {
+		return
+	}
+	if l.since != 0 {
+		rate := int(float64(l.bytes) / took.Seconds())
+		if l.rate > rate {
+			rate = l.rate - (l.rate-rate)/4
+		}
+		l.rate = rate
+		want := max(minSendBuffer, int(float64(rate)*2*drainTime.Seconds()))
+		if want > l.limit+l.limit/4 || want < l.limit-l.limit/4 {
+			l.limit = want
+			out.LimitSend(want)
+		}
+	}
+	l.since, l.bytes = now, 0
+}
+
+// quantum is what one event sends.
+func (l *line) quantum() int {
+	if l.rate == 0 {
+		return drainBytes
+	}
+	return min(drainBytes, int(float64(l.rate)*drainTime.Seconds()))
 }
 
 // cut takes n bytes off the front of a train.

@@ -30,7 +30,7 @@ func SocketFeatures(of string, i udp.Info, plain bool) []api.Feature {
 		all = append(all, api.NewFeature(of, api.FeatureMMsg, i.MMsg, "", ""))
 	}
 	if i.ReceiveBuffer > 0 {
-		all = append(all, buffer(of, api.FeatureReceive, i.ReceiveBuffer, i.AskedBuffer), buffer(of, api.FeatureSend, i.SendBuffer, i.AskedBuffer))
+		all = append(all, buffer(of, api.FeatureReceive, i.ReceiveBuffer, i.AskedBuffer), buffer(of, api.FeatureSend, i.SendBuffer, i.AskedSendBuffer))
 	}
 	return all
 }

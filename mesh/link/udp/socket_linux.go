@@ -104,15 +104,24 @@ func (s *Socket) askECN() {
 	}
 }
 
-// setBuffers asks for room in both directions, past the system's limits where we may. Refused or trimmed sizes are shown by
-// Info; a program with more rights may raise them later, on a copy of the descriptor.
+// setBuffers asks for room. What arrives while the loop is busy has to lie somewhere, so it may go past the system's limit
+// where we may; what is sent waits better where its age is seen, in the loop. Trimmed sizes are shown by Info; a program with more
+// rights may raise them later, on a copy of the descriptor.
 func (s *Socket) setBuffers(n int) {
-	s.info.AskedBuffer = n
-	for _, o := range [...]struct{ force, plain int }{{unix.SO_RCVBUFFORCE, unix.SO_RCVBUF}, {unix.SO_SNDBUFFORCE, unix.SO_SNDBUF}} {
-		if unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, o.force, n) != nil {
-			_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, o.plain, n)
-		}
+	s.info.AskedBuffer, s.info.AskedSendBuffer = n, min(n, maxSendBuffer)
+	if unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, n) != nil {
+		_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF, n)
 	}
+	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, s.info.AskedSendBuffer)
+	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil {
+		s.info.SendBuffer = n / 2
+	}
+}
+
+// LimitSend bounds the send buffer: a slow line that holds more than it sends in some milliseconds is a queue that nobody
+// manages. It never becomes larger than it is asked to be at first.
+func (s *Socket) LimitSend(n int) {
+	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, min(n, s.info.AskedSendBuffer))
 }
 
 // dontFragment sets DF on all that is sent, and has the kernel believe no path MTU but the device's: sizes are found by
@@ -170,7 +179,7 @@ func (s *Socket) FD() int { return int(s.fd.Load()) }
 // Addr returns the address that the socket listens on.
 func (s *Socket) Addr() netip.AddrPort { return s.info.Addr }
 
-// Info returns what the socket is now; buffer sizes are read back, since another process may have raised them.
+// Info returns what the socket is now; the receive buffer is read back, since another process may have raised it.
 func (s *Socket) Info() Info {
 	i := s.info
 	i.GSO = s.gso.Load()
@@ -181,9 +190,6 @@ func (s *Socket) Info() Info {
 	// The kernel doubles what is asked, for its own books.
 	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_RCVBUF); err == nil {
 		i.ReceiveBuffer = n / 2
-	}
-	if n, err := unix.GetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF); err == nil {
-		i.SendBuffer = n / 2
 	}
 	return i
 }

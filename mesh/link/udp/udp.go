@@ -6,8 +6,10 @@ import (
 )
 
 const (
-	// DefaultBuffer is asked of the kernel for each direction: 60 trains, 8 ms at 4 Gbit/s.
+	// DefaultBuffer is asked of the kernel for what arrives: 60 trains, 8 ms at 4 Gbit/s.
 	DefaultBuffer = 4 << 20
+	// maxSendBuffer is the most that is asked for what is sent: 4 trains.
+	maxSendBuffer = 256 << 10
 	// MaxSegments is the most datagrams of one UDP_SEGMENT call that every kernel takes.
 	MaxSegments = 64
 	// MaxTrain is the most bytes of one.
@@ -37,9 +39,10 @@ type Info struct {
 	GSORefused    error // why GSO was turned off, though the kernel has it: EIO is a device without checksum offload
 	MMsg          bool  // several datagrams a system call where GSO or GRO are missing
 	ECN           bool  // the ECN field of outer headers is read and written
-	AskedBuffer   int   // bytes asked of the kernel for each direction
+	AskedBuffer   int   // bytes asked of the kernel for what arrives
 	ReceiveBuffer int   // bytes it really gave, without its own overhead; 0: not known here
-	SendBuffer    int
+	// The same for what is sent, at first: LimitSend takes some back while a slow line is full.
+	AskedSendBuffer, SendBuffer int
 }
 
 func (c Config) withDefaults() Config {
