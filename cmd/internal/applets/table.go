@@ -1,16 +1,21 @@
 // Package applets holds the applets of the binary, one file each: flags and a config section become the Config of a
 // package, New makes it, Run runs it. It holds no logic of its own: an applet that needs any has it in its package.
-// This file is the table; an applet that is not in it is not in the binary.
+// table_full.go and table_mini.go are the tables; an applet that is not in the one built is not in the binary.
 package applets
 
-import "skywire/cmd/internal/applet"
+import (
+	"context"
 
-// All is the table of applets, in the order of --list; each has a link name of its own.
-func All() []applet.Applet {
-	return []applet.Applet{nodeApplet(), managerApplet(), vpnApplet(), socksApplet(), apptrackerApplet(), viscriptApplet()}
-}
+	"skywire/cmd/internal/applet"
+)
 
-// Tools are the words of the skywire command itself that are no daemons: they have no link names.
-func Tools() []applet.Applet {
-	return []applet.Applet{doctorApplet(), completionApplet()}
+// absent stands in a small build for an applet that is not in it: who calls it hears so, not that there is no such word.
+func absent(name string) applet.Applet {
+	return applet.Applet{
+		Name: name, Summary: "not in this small build", Usage: name,
+		Run: func(_ context.Context, e *applet.Env) int {
+			e.Talk(name, "not in this small build of skywire (built with the tag mini): take the full one")
+			return applet.NotFound
+		},
+	}
 }

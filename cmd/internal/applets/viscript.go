@@ -12,7 +12,6 @@ import (
 	"text/tabwriter"
 
 	"skywire/cmd/internal/applet"
-	"skywire/mesh/tracker"
 	_ "skywire/signal/auto" // the binary's applets answer viscript's ping, ru and shutdown
 	"skywire/supervisor"
 	"skywire/supervisor/cli"
@@ -121,7 +120,8 @@ func linkDirs(self string) []string {
 
 // sectionNames are the sections of config.yaml that applets own.
 func sectionNames() []string {
-	names := []string{"messenger", "meter"} // of later versions: a file that has them is no error
+	// of later versions, and what a small build has not: a file that has them is no error
+	names := []string{"messenger", "meter", "manager", "apptracker"}
 	for _, a := range All() {
 		names = append(names, a.Name)
 	}
@@ -132,10 +132,9 @@ func sectionNames() []string {
 func checkSections(f *config.File) error {
 	return errors.Join(
 		f.Section(nodeName, &nodeConfig{}),
-		f.Section(managerName, &managerConfig{}),
 		f.Section("vpn", &vpnConfig{}),
 		f.Section("socks", &socksConfig{}),
-		f.Section(tracker.ServiceName, &apptrackerConfig{}),
+		checkServers(f),
 	)
 }
 

@@ -1,0 +1,26 @@
+//go:build !mini
+
+package applets
+
+import (
+	"errors"
+
+	"skywire/cmd/internal/applet"
+	"skywire/mesh/tracker"
+	"skywire/supervisor/config"
+)
+
+// All is the table of applets, in the order of --list; each has a link name of its own.
+func All() []applet.Applet {
+	return []applet.Applet{nodeApplet(), managerApplet(), vpnApplet(), socksApplet(), apptrackerApplet(), viscriptApplet()}
+}
+
+// Tools are the words of the skywire command itself that are no daemons: they have no link names.
+func Tools() []applet.Applet {
+	return []applet.Applet{doctorApplet(), completionApplet()}
+}
+
+// checkServers decodes the sections of the applets that a small build does not have.
+func checkServers(f *config.File) error {
+	return errors.Join(f.Section(managerName, &managerConfig{}), f.Section(tracker.ServiceName, &apptrackerConfig{}))
+}
