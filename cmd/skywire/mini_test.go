@@ -49,7 +49,7 @@ func TestMini(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, left := range []string{module + "/mesh/manager", "net/http", "regexp", "text/template"} {
+	for _, left := range []string{module + "/mesh/manager", "net/http", "text/template"} {
 		if slices.Contains(strings.Fields(string(deps)), left) {
 			t.Errorf("the small build has %s", left)
 		}
