@@ -37,7 +37,7 @@ const (
 // mmsghdr is the kernel's struct mmsghdr; Go pads it as C does.
 type mmsghdr struct {
 	hdr unix.Msghdr
-	n   uint32
+	_   uint32 // bytes of the message: each is as long as its buffer
 }
 
 // batch is ppsBatch messages of one buffer each.
