@@ -219,6 +219,7 @@ func (w *Worker) deliverPacket(s *Session, grants *Grants, own *Own, p []byte, c
 	}
 	if !w.plane.destinationAllowed(grants, own, in.dst) {
 		w.plane.drop(DropDestination, 1)
+		w.prohibit(w.now, p, in)
 		return false
 	}
 	if !markECN(p, in.ecn, bits&ecnMask) {

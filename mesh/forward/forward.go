@@ -76,6 +76,8 @@ type Plane struct {
 	clock   atomic.Int64 // greatest now seen; rests of freed slots are measured with it
 	workers atomic.Uint32
 
+	prohibits rate // of prohibit
+
 	mu    sync.Mutex // guards slots
 	slots slots
 }
