@@ -152,20 +152,27 @@ func BenchmarkRetag(b *testing.B) {
 	b.ReportMetric(b.Elapsed().Seconds()*1e9/float64(b.N)/float64(n), "ns/packet")
 }
 
-// BenchmarkOriginate seals 1,400-byte packets; each operation is one.
+// benchCases are a full packet with either cipher, and one of 64 bytes of UDP payload.
+var benchCases = []struct {
+	name   string
+	cipher session.Cipher
+	size   int
+}{{"AES", session.AES, 1400}, {"ChaCha", session.ChaCha, 1400}, {"AES small", session.AES, 112}}
+
+// BenchmarkOriginate seals packets; each operation is one.
 func BenchmarkOriginate(b *testing.B) {
-	for _, c := range []session.Cipher{session.AES, session.ChaCha} {
-		b.Run(c.String(), func(b *testing.B) {
-			x := newCourse(b, 0, 1, 1400)
-			a, err := session.NewAEAD(c, [32]byte{1})
+	for _, c := range benchCases {
+		b.Run(c.name, func(b *testing.B) {
+			x := newCourse(b, 0, 1, c.size)
+			a, err := session.NewAEAD(c.cipher, [32]byte{1})
 			if err != nil {
 				b.Fatal(err)
 			}
 			x.p.sa.SetSendKey(1, a)
 			w := x.p.a.plane.NewWorker(nowhere{})
-			p := x.p.packet(1400, 1)
+			p := x.p.packet(c.size, 1)
 			b.ReportAllocs()
-			b.SetBytes(1400)
+			b.SetBytes(int64(c.size))
 			for b.Loop() {
 				w.Originate(time.Second, p, false)
 			}
@@ -174,16 +181,16 @@ func BenchmarkOriginate(b *testing.B) {
 	}
 }
 
-// BenchmarkSealOpen is a packet of 1,400 bytes from one end's TUN to the other's; each operation is one.
+// BenchmarkSealOpen is a packet from one end's TUN to the other's; each operation is one.
 func BenchmarkSealOpen(b *testing.B) {
-	for _, c := range []session.Cipher{session.AES, session.ChaCha} {
-		b.Run(c.String(), func(b *testing.B) {
+	for _, c := range benchCases {
+		b.Run(c.name, func(b *testing.B) {
 			f := newFabric(b)
 			x, y := f.box("a", 0), f.box("b", 0)
 			f.link(x, y, 1472)
 			p := f.session(x, y)
 			f.lay(p, 2, 2, 1472, x, y)
-			a, err := session.NewAEAD(c, [32]byte{1})
+			a, err := session.NewAEAD(c.cipher, [32]byte{1})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -195,9 +202,9 @@ func BenchmarkSealOpen(b *testing.B) {
 				rw.Receive(time.Second, x.at, train, seg, 0)
 				return nil
 			}))
-			packet := p.packet(1400, 1)
+			packet := p.packet(c.size, 1)
 			b.ReportAllocs()
-			b.SetBytes(1400)
+			b.SetBytes(int64(c.size))
 			for b.Loop() {
 				w.Originate(time.Second, packet, false)
 			}

@@ -152,9 +152,9 @@ func (w *Worker) QUIC(now time.Duration, s *Session, packets []byte, seg int) er
 			err = w.seal(t, t.lane(w.index), payload{kind: wire.KindQUIC, body: q})
 		}
 		if err != nil {
-			_ = w.sendTrain()
+			_ = w.sendTrains()
 			return err
 		}
 	}
-	return w.sendTrain()
+	return w.sendTrains() // the stream lane's endpoint may be another one
 }

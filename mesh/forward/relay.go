@@ -8,6 +8,10 @@ import (
 	"skywire/mesh/wire"
 )
 
+// directBytes is the shortest span that is sent from where it lies. A shorter one is copied to the link's train, to go with
+// what else goes there in this batch: a system call and the way through the network stack cost more than that.
+const directBytes = 12 << 10
+
 // span is the part of a received train that waits to go out to one link: consecutive segments of one size, as they lie
 // in the receive buffer. A dropped segment, another link, size or ECN field ends it.
 type span struct {
@@ -35,30 +39,35 @@ func (w *Worker) relay(now time.Duration, from Endpoint, e *entry, b []byte, seg
 	var o relayOutcome
 	var good uint64
 	n := segments(len(b), seg)
+	mtu := int(e.in.mtuIn.Load())
 	e.mu.Lock()
 	for i := range n {
 		f := b[i*seg : min((i+1)*seg, len(b))]
-		if relayOne(&o, e, f, w.ecn, in, previous, out, ok) {
+		if len(f) > mtu {
+			o.size++
+		} else if relayOne(&o, e, f, w.ecn, in, previous, &out, ok) {
 			good |= 1 << i
 		}
 	}
 	e.mu.Unlock()
 
-	for i := range n {
-		if good&(1<<i) != 0 {
-			w.appendSpan(e.relay.Out, out.to, b[i*seg:min((i+1)*seg, len(b))], seg)
+	for i := 0; i < n; {
+		if good&(1<<i) == 0 {
+			i++
+			continue
 		}
+		first := i
+		for ecn := b[i*seg+3] & ecnMask; i < n && good&(1<<i) != 0 && b[i*seg+3]&ecnMask == ecn; {
+			i++
+		}
+		w.appendSpan(e.relay.Out, out.to, b[first*seg:min(i*seg, len(b))], seg)
 	}
 	w.countRelay(now, from, e, &o, out.mtu)
 }
 
 // relayOne checks one frame, which came under that ECN field, and rewrites it. e.mu is held; up is false where the next link
 // is down.
-func relayOne(o *relayOutcome, e *entry, f []byte, ecn uint8, in, previous *session.HopKey, out way, up bool) bool {
-	if len(f) > int(e.in.mtuIn.Load()) {
-		o.size++
-		return false
-	}
+func relayOne(o *relayOutcome, e *entry, f []byte, ecn uint8, in, previous *session.HopKey, out *way, up bool) bool {
 	if !checkTag(f, in, previous) {
 		o.tag++
 		o.bad = f
@@ -145,11 +154,11 @@ func (l *Link) received(now time.Duration, frames, bytes int) {
 	l.lastReceived.Store(int64(now))
 }
 
-// appendSpan adds a relabelled segment to what waits for l, or sends that first where it can't join.
+// appendSpan adds relabelled segments to what waits for l, or sends that first where they can't join.
 func (w *Worker) appendSpan(l *Link, to Endpoint, f []byte, seg int) {
 	s := &w.span
 	if len(s.b) > 0 && s.link == l && s.to == to && s.seg == seg && s.ecn == f[3]&ecnMask && len(s.b)%seg == 0 &&
-		len(s.b) < maxSegments*seg && len(s.b)+len(f) <= cap(s.b) && &s.b[:len(s.b)+1][len(s.b)] == &f[0] {
+		len(s.b)+len(f) <= min(maxSegments*seg, cap(s.b)) && &s.b[:len(s.b)+1][len(s.b)] == &f[0] {
 		s.b = s.b[:len(s.b)+len(f)]
 		return
 	}
@@ -157,13 +166,31 @@ func (w *Worker) appendSpan(l *Link, to Endpoint, f []byte, seg int) {
 	*s = span{link: l, to: to, b: f, seg: seg, ecn: f[3] & ecnMask}
 }
 
-// sendSpan sends what waits.
+// sendSpan sends what waits, or copies it to a train.
 func (w *Worker) sendSpan() {
 	s := &w.span
 	if len(s.b) == 0 {
 		return
 	}
-	seg := min(s.seg, len(s.b))
-	_ = w.send(s.link, s.to, s.b, seg, s.ecn) // counted there
+	if len(s.b) < directBytes && w.copySpan(s) {
+		*s = span{}
+		return
+	}
+	w.sendTrainTo(s.link, s.to) // what came before
+	_ = w.send(s.link, s.to, s.b, min(s.seg, len(s.b)), s.ecn)
 	*s = span{}
+}
+
+// copySpan copies the frames to their link's train; false: no train holds them.
+func (w *Worker) copySpan(s *span) bool {
+	for b := s.b; len(b) > 0; {
+		n := min(s.seg, len(b))
+		f := w.grow(s.link, s.to, n, s.ecn)
+		if f == nil {
+			return false // the first one already: none is longer
+		}
+		w.train.n += copy(f, b[:n])
+		b = b[n:]
+	}
+	return true
 }

@@ -14,6 +14,8 @@ const (
 	maxHeadroom = 64
 	// retireAt ends a lane long before its counter could come round.
 	retireAt = 1 << 62
+	// maxTrains is how many endpoints a worker builds trains for at once: a router's clients, or the next hops of a relay.
+	maxTrains = 8
 )
 
 // train is what is being built for one endpoint: frames of one size and one ECN field back to back, the last maybe shorter.
@@ -116,12 +118,14 @@ func (w *Worker) close(f []byte, key *session.HopKey) {
 // grow returns room for a frame of n bytes at the end of the train, after sending what it can't join: another endpoint or
 // ECN field, a longer frame, a train that ended with a short one or is full. nil: no train holds it.
 func (w *Worker) grow(l *Link, to Endpoint, n int, ecn uint8) []byte {
-	t := &w.train
+	t := w.train
+	if t.link != l || t.to != to {
+		t = w.trainTo(l, to)
+	}
 	if n > len(t.buf) {
 		return nil
 	}
-	if t.n > 0 && (t.link != l || t.to != to || t.ecn != ecn || n > t.seg || t.n%t.seg != 0 ||
-		t.n >= maxSegments*t.seg || t.n+n > min(maxTrain, len(t.buf))) {
+	if t.n > 0 && (t.ecn != ecn || n > t.seg || t.n%t.seg != 0 || t.n >= maxSegments*t.seg || t.n+n > min(maxTrain, len(t.buf))) {
 		_ = w.sendTrain()
 	}
 	if t.n == 0 {
@@ -130,9 +134,58 @@ func (w *Worker) grow(l *Link, to Endpoint, n int, ecn uint8) []byte {
 	return t.buf[t.n : t.n+n]
 }
 
-// sendTrain sends the train built so far.
+// trainTo makes the train to an endpoint the present one: the one that is being built, else an empty one, else, after
+// sending what it has, each in its turn. There is one train to an endpoint, so frames to it stay in their order.
+func (w *Worker) trainTo(l *Link, to Endpoint) *train {
+	var free *train
+	for i := range w.trains {
+		t := &w.trains[i]
+		if t.link == l && t.to == to {
+			w.train = t
+			return t
+		}
+		if t.n == 0 && free == nil {
+			free = t
+		}
+	}
+	if free == nil {
+		free = &w.trains[w.turn%maxTrains]
+		w.turn++
+		w.train = free
+		_ = w.sendTrain()
+	}
+	if free.buf == nil {
+		free.buf = make([]byte, len(w.trains[0].buf)) // once a train
+	}
+	w.train = free
+	return free
+}
+
+// sendTrainTo sends what waits for an endpoint.
+func (w *Worker) sendTrainTo(l *Link, to Endpoint) {
+	for i := range w.trains {
+		if t := &w.trains[i]; t.n > 0 && t.link == l && t.to == to {
+			w.train = t
+			_ = w.sendTrain()
+		}
+	}
+}
+
+// sendTrains sends all trains built so far and returns the first error.
+func (w *Worker) sendTrains() (first error) {
+	for i := range w.trains {
+		w.train = &w.trains[i]
+		if err := w.sendTrain(); first == nil {
+			first = err
+		}
+	}
+	w.train = &w.trains[0]
+	return first
+}
+
+// sendTrain sends the present train as far as it is built.
 func (w *Worker) sendTrain() error {
-	t := &w.train
+	t := w.train
 	if t.n == 0 {
 		return nil
 	}

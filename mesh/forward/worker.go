@@ -35,11 +35,13 @@ type Worker struct {
 
 	backlog *backlog // of a loop's worker; nil: what a full socket does not take is dropped
 
-	train train
-	span  span
-	piece []byte // a packet that was put together from pieces
-	open  openScratch
-	nonce [12]byte
+	trains [maxTrains]train
+	train  *train // of them, the one that was added to last
+	turn   int    // whose turn it is to make room for another endpoint
+	span   span
+	piece  []byte // a packet that was put together from pieces
+	open   openScratch
+	nonce  [12]byte
 
 	hintSecond time.Duration
 	hints      int
@@ -71,14 +73,18 @@ func (p *Plane) NewWorker(out Output) *Worker {
 
 // newWorker sizes the train buffer, which bounds the longest frame too.
 func (p *Plane) newWorker(out Output, size, index int) *Worker {
-	return &Worker{plane: p, out: out, index: index, train: train{buf: make([]byte, size)}}
+	w := &Worker{plane: p, out: out, index: index}
+	w.train = &w.trains[0]
+	w.train.buf = make([]byte, size) // the others when they are needed
+	return w
 }
 
 // SetTUN says where opened packets go; nil: they are dropped and counted.
 func (w *Worker) SetTUN(t TUN) { w.tun, w.held = t, false }
 
 // Receive takes a train of datagrams, each seg bytes long, the last maybe shorter, with the ECN field of their outer
-// headers. b is changed in place, and not kept: relayed frames have been sent when it returns.
+// headers. b is changed in place, and not kept: relayed frames have been sent when it returns, or copied to trains that
+// Flush sends.
 func (w *Worker) Receive(now time.Duration, from Endpoint, b []byte, seg int, ecn uint8) {
 	w.now, w.ecn = now, ecn&ecnMask
 	w.plane.Advance(now)
@@ -149,9 +155,10 @@ func (w *Worker) hint(now time.Duration, from Endpoint, frame []byte) {
 	}
 }
 
-// Flush sends what Originate left in the train and has the TUN write what it held back. Call it at the end of each batch.
+// Flush sends what Originate and Receive left in the trains and has the TUN write what it held back. Call it at the end of
+// each batch.
 func (w *Worker) Flush() {
-	_ = w.sendTrain()
+	_ = w.sendTrains()
 	w.flushTUN()
 }
 
