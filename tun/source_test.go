@@ -13,7 +13,18 @@ type source struct {
 	*rand.Rand
 	from, to [2]netip.Addr // IPv4, IPv6
 	flows    []*stream
+	calls    [3]call
 	noise    []byte // payloads are taken from it
+}
+
+// call is a UDP flow of datagrams that are mostly of one size.
+type call struct {
+	v6        bool
+	size      int
+	id        uint16
+	dont      bool
+	tos, ttl  byte
+	flowLabel byte
 }
 
 // stream is a TCP connection in the middle of its life.
@@ -45,6 +56,9 @@ func newSource(seed uint64, from4, from6, to4, to6 netip.Addr) *source {
 	}
 	for i := range 6 {
 		g.flows = append(g.flows, g.stream(uint16(i)))
+	}
+	for i := range g.calls {
+		g.calls[i] = g.call()
 	}
 	return g
 }
@@ -164,8 +178,10 @@ func (g *source) next() item {
 		return g.tcpSingle()
 	case n < 14:
 		return g.udpSuper()
-	case n < 16:
+	case n < 15:
 		return g.udpSingle()
+	case n < 17:
+		return g.udpNext()
 	case n < 18:
 		return g.other()
 	case n < 19:
@@ -341,6 +357,79 @@ func (g *source) udpSingle() item {
 	g.checksum(&it, protoUDP, at, 6)
 	if it.h.flags&virtioNeedsChecksum == 0 && p[0]>>4 == 4 && g.one(4) {
 		it.name = "UDP without a checksum"
+		for _, q := range [][]byte{it.p, it.want[0]} {
+			put16(q, at+6, 0)
+		}
+	}
+	return it
+}
+
+func (g *source) call() call {
+	return call{
+		v6: g.one(2), size: []int{1, 160, 1200, 1350}[g.IntN(4)], id: uint16(g.Uint32()), dont: g.one(2),
+		tos: byte(g.IntN(4)), ttl: byte(1 + g.IntN(255)), flowLabel: byte(g.Uint32()),
+	}
+}
+
+// udpNext is the next datagram of a call, which changes a little at times.
+func (g *source) udpNext() item {
+	i := g.IntN(len(g.calls))
+	if g.IntN(3) > 0 {
+		i = 0 // runs of one flow
+	}
+	if g.one(80) {
+		g.calls[i] = g.call()
+	}
+	c := &g.calls[i]
+	n := c.size
+	switch g.IntN(40) {
+	case 0:
+		n = 0
+	case 1:
+		n = g.IntN(c.size + 1)
+	case 2:
+		n = c.size + 1 + g.IntN(100)
+	case 3:
+		c.tos ^= byte(1 + g.IntN(3))
+	case 4:
+		c.ttl = max(c.ttl+1, 1)
+	case 5:
+		c.id += 7
+	case 6:
+		c.dont = !c.dont
+	case 7:
+		c.id, c.dont = 0, true
+	case 8:
+		c.flowLabel++
+	}
+	t := make([]byte, udpLen, udpLen+n)
+	put16(t, 0, uint16(7000+i))
+	put16(t, 2, 7000)
+	put16(t, 4, uint16(udpLen+n))
+	it := item{name: "datagram of a call", p: g.ip(c.v6, protoUDP, append(t, g.bytes(n)...), nil)}
+	p, at := it.p, 20
+	if c.v6 {
+		at = 40
+		p[0], p[1], p[2], p[7] = 0x60|c.tos>>4, c.tos<<4, c.flowLabel, c.ttl
+	} else {
+		p[1], p[8] = c.tos, c.ttl
+		if put16(p, 4, c.id); c.dont {
+			p[6] = 0x40
+		}
+		headerSum(p)
+	}
+	c.id++
+	put16(p, at+6, kernelPseudo(p, protoUDP, at))
+	if n > 1 && g.one(20) {
+		zeroSum(p, at, at+udpLen)
+	}
+	if n > 1 && g.one(40) {
+		it.name += " that ends before its packet (RFC 9868)"
+		put16(p, at+4, uint16(udpLen+n-1))
+	}
+	g.checksum(&it, protoUDP, at, 6)
+	if !c.v6 && it.h.flags&virtioNeedsChecksum == 0 && g.one(8) {
+		it.name += ", without a checksum"
 		for _, q := range [][]byte{it.p, it.want[0]} {
 			put16(q, at+6, 0)
 		}
