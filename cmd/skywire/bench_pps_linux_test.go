@@ -227,31 +227,41 @@ func (b *blaster) pour(rate float64, d time.Duration) (offered, delivered float6
 
 // search returns the best rate with a loss below ppsLoss, and what a flood delivers.
 func (b *blaster) search() (best, flood float64) {
-	offered, flood := b.blast(0, ppsStep)
-	if offered-flood < ppsLoss*offered {
-		return flood, flood
+	most := 0.0
+	for range 2 {
+		offered, delivered := b.blast(0, ppsStep)
+		most, flood = max(most, offered), max(flood, delivered)
+		if offered-delivered < ppsLoss*offered {
+			best = max(best, delivered)
+		}
 	}
-	low, high := 0.0, min(offered, flood*1.5)
+	if best > 0 {
+		return best, flood // nobody offered more
+	}
+	low, high := 0.0, min(most, flood*1.5)
 	for high-low > ppsClose*high {
 		rate := (low + high) / 2
 		if low == 0 {
 			rate = high * 0.7
 		}
-		passed := false
-		for range ppsTries {
-			offered, delivered := b.blast(rate, ppsStep)
-			if passed = offered-delivered < ppsLoss*offered; passed {
-				best = max(best, delivered)
-				break
-			}
-		}
-		if passed {
-			low = rate
+		if n := b.passes(rate); n > 0 {
+			best, low = max(best, n), rate
 		} else {
 			high = rate
 		}
 	}
 	return best, flood
+}
+
+// passes returns what was delivered of a rate if that was offered and passed, or 0.
+func (b *blaster) passes(rate float64) float64 {
+	for range ppsTries {
+		offered, delivered := b.blast(rate, ppsStep)
+		if offered > (1-ppsClose)*rate && offered-delivered < ppsLoss*offered {
+			return delivered
+		}
+	}
+	return 0
 }
 
 // pause gives the processor away; the runtime's timers are a millisecond coarse when it has nothing else to do.
