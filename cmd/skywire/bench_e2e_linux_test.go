@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -195,14 +196,19 @@ func (b *bench) checkRelayed(y *way) {
 	}
 }
 
-// outDir is where results go.
-func (b *bench) outDir() string {
+// keep writes NAME.md, and v as NAME.json, into the folder of results, and prints the former.
+func (w *world) keep(name, md string, v any) {
+	w.t.Helper()
 	dir := os.Getenv("SKYWIRE_BENCH_OUT")
 	if dir == "" {
 		dir = "../../build/bench/results"
 	}
-	b.must(os.MkdirAll(dir, 0o755))
-	abs, err := filepath.Abs(dir)
-	b.must(err)
-	return abs
+	w.must(os.MkdirAll(dir, 0o755))
+	dir, err := filepath.Abs(dir)
+	w.must(err)
+	text, err := json.MarshalIndent(v, "", "\t")
+	w.must(err)
+	path := filepath.Join(dir, slug(name))
+	w.must(os.WriteFile(path+".json", append(text, '\n'), 0o644), os.WriteFile(path+".md", []byte(md), 0o644))
+	w.t.Logf("%s.md and .json\n%s", path, md)
 }

@@ -6,9 +6,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/netip"
-	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -42,6 +43,8 @@ func TestBenchRelay(t *testing.T) {
 	)
 	b := w.relayBench()
 	results := map[string][]float64{}
+	var md strings.Builder
+	md.WriteString("| packets | kernel, kpackets/s | relay, kpackets/s | ratio |\n| --- | --- | --- | --- |\n")
 	for _, kind := range []string{"trains", "single", "one"} {
 		if kind == "single" {
 			w.noOffload("s wire", "r left", "r right", "d wire")
@@ -57,11 +60,15 @@ func TestBenchRelay(t *testing.T) {
 			results[kind+" relay"] = append(results[kind+" relay"], relay/1e3)
 			results[kind+" ratio"] = append(results[kind+" ratio"], relay/kernel)
 		}
-		t.Logf("%-7s kernel %s, relay %s kpps, ratio %s", kind,
+		fmt.Fprintf(&md, "| %s | %s | %s | %s |\n", kind,
 			spread(results[kind+" kernel"]), spread(results[kind+" relay"]), spread(results[kind+" ratio"]))
 	}
-	load, _ := os.ReadFile("/proc/loadavg")
-	t.Logf("%d rounds of %d s, load at the end %s; the relay dropped %v", rounds, seconds, load, b.plane.Counters().Drops)
+	now := sceneNow(rounds, seconds)
+	w.keep("forwarding", fmt.Sprintf("### forwarding\n\n%s Wanted: ≥ 0.9.\n\n%s\nThe relay dropped %v.\n\n", now, md.String(),
+		b.plane.Counters().Drops), struct {
+		scene
+		Results map[string][]float64 `json:"results"`
+	}{now, results})
 }
 
 type relayBench struct {

@@ -3,10 +3,8 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -74,20 +72,38 @@ var goals = []goal{
 	{"slow relay", "udp 64", "skywire", "neb relay", 0},
 }
 
+// scene is when and where something was measured.
+type scene struct {
+	Time    time.Time `json:"time"`
+	Kernel  string    `json:"kernel"`
+	CPU     string    `json:"cpu"`
+	CPUs    int       `json:"cpus"`
+	Load    string    `json:"load"` // at the end
+	Rounds  int       `json:"rounds"`
+	Seconds int       `json:"seconds"`
+}
+
+func sceneNow(rounds, seconds int) scene {
+	load, _ := os.ReadFile("/proc/loadavg")
+	return scene{
+		Time: time.Now().UTC().Truncate(time.Second), Kernel: kernel(), CPU: processor(), CPUs: runtime.NumCPU(),
+		Load: strings.TrimSpace(string(load)), Rounds: rounds, Seconds: seconds,
+	}
+}
+
+func (s scene) String() string {
+	return fmt.Sprintf("%s, %d × %s, Linux %s, %d rounds of %d s, load at the end %s. Median [least–most].",
+		s.Time.Format("2006-01-02 15:04"), s.CPUs, s.CPU, s.Kernel, s.Rounds, s.Seconds, s.Load)
+}
+
 // result is PART.json.
 type result struct {
-	Part    string                          `json:"part"`
-	Time    time.Time                       `json:"time"`
-	Kernel  string                          `json:"kernel"`
-	CPU     string                          `json:"cpu"`
-	CPUs    int                             `json:"cpus"`
-	Load    string                          `json:"load"` // at the end
-	Rounds  int                             `json:"rounds"`
-	Seconds int                             `json:"seconds"`
-	Units   map[string]string               `json:"units"`
-	Ways    map[string]map[string][]float64 `json:"ways"` // way, measure, rounds
-	Ratios  []ratio                         `json:"ratios"`
-	Notes   []string                        `json:"notes,omitempty"`
+	Part string `json:"part"`
+	scene
+	Units  map[string]string               `json:"units"`
+	Ways   map[string]map[string][]float64 `json:"ways"` // way, measure, rounds
+	Ratios []ratio                         `json:"ratios"`
+	Notes  []string                        `json:"notes,omitempty"`
 }
 
 type ratio struct {
@@ -103,10 +119,8 @@ type ratio struct {
 // report writes PART.json and PART.md, and prints the latter.
 func (b *bench) report() {
 	b.t.Helper()
-	load, _ := os.ReadFile("/proc/loadavg")
 	r := result{
-		Part: b.part, Time: time.Now().UTC().Truncate(time.Second), Kernel: kernel(), CPU: processor(), CPUs: runtime.NumCPU(),
-		Load: strings.TrimSpace(string(load)), Rounds: b.rounds, Seconds: b.seconds,
+		Part: b.part, scene: sceneNow(b.rounds, b.seconds),
 		Units: map[string]string{}, Ways: map[string]map[string][]float64{}, Notes: b.notes,
 	}
 	for _, m := range measures {
@@ -120,12 +134,7 @@ func (b *bench) report() {
 			r.Ratios = append(r.Ratios, g.ratios(r.Ways)...)
 		}
 	}
-	text, err := json.MarshalIndent(r, "", "\t")
-	b.must(err)
-	md := b.markdown(r)
-	path := filepath.Join(b.outDir(), slug(b.part))
-	b.must(os.WriteFile(path+".json", append(text, '\n'), 0o644), os.WriteFile(path+".md", []byte(md), 0o644))
-	b.t.Logf("%s.md and .json\n%s", path, md)
+	b.keep(b.part, b.markdown(r), r)
 }
 
 // ratios compares two ways round by round; none where one of them was not measured.
@@ -146,8 +155,7 @@ func (g goal) ratios(ways map[string]map[string][]float64) []ratio {
 
 func (b *bench) markdown(r result) string {
 	var s strings.Builder
-	fmt.Fprintf(&s, "### %s\n\n%s, %d × %s, Linux %s, %d rounds of %d s, load at the end %s. Median [least–most].\n\n",
-		r.Part, r.Time.Format("2006-01-02 15:04"), r.CPUs, r.CPU, r.Kernel, r.Rounds, r.Seconds, r.Load)
+	fmt.Fprintf(&s, "### %s\n\n%s\n\n", r.Part, r.scene)
 	row := func(cells ...string) { fmt.Fprintf(&s, "| %s |\n", strings.Join(cells, " | ")) }
 	head, rule := []string{""}, []string{"---"}
 	for _, y := range b.ways {
