@@ -9,7 +9,7 @@ import (
 
 const (
 	rateMemory = 20e6 // what a node may take at full rate, in bytes (DESIGN 12)
-	rateSlack  = 6e6  // for a collector that comes late on a busy machine
+	rateSlack  = 10e6 // for a collector that comes late on a busy machine
 	rateLoop   = 4e6  // for each loop but the first: its buffers
 )
 
