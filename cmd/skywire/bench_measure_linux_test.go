@@ -26,6 +26,7 @@ type way struct {
 	addr     string // of the far end on this way
 	programs []*lab.Process
 	middle   []*lab.Process // those of the boxes between, which are also in programs
+	once     bool           // measured in the first round only
 	socks    bool           // a proxy at from has its exit at to
 	ours     bool           // the programs are our nodes
 	small    *blaster       // 64 bytes of UDP payload

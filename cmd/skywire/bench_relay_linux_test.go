@@ -31,7 +31,7 @@ import (
 //	single    trains are cut when they leave and joined when they arrive, as on a network card without offload
 //	one       the sender sends datagram by datagram: the worst case
 func TestBenchRelay(t *testing.T) {
-	rounds, seconds := setting("SKYWIRE_BENCH_ROUNDS", 5), setting("SKYWIRE_BENCH_SECONDS", 1)
+	rounds, seconds := setting("SKYWIRE_BENCH_ROUNDS", 3), setting("SKYWIRE_BENCH_SECONDS", 1)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4)) // sender, relay and sink, and the kernel divides
 	w := newWorld(t, "relay")
 	w.plain("s", "r", "d")

@@ -50,7 +50,7 @@ var goals = []goal{
 	{"relay", "busy p99", "skywire", "wg routed", -0.5},
 	{"relay3", "tcp", "skywire", "wg routed", 0},
 	{"relay3", "tcp", "skywire", "wg relay", 0},
-	{"relay3", "udp 64", "skywire", "neb routed", 0},
+	{"relay3", "udp 64", "skywire", "wg routed", 0},
 	{"cut", "tcp", "skywire", "wireguard", 0},
 	{"cut", "tcp", "plain", "wireguard", 0},
 	{"cut", "udp 64", "skywire", "nebula", 1.2},
@@ -220,7 +220,10 @@ func processor() string {
 	return runtime.GOARCH
 }
 
-func median(v []float64) float64 { return slices.Sorted(slices.Values(v))[len(v)/2] }
+func median(v []float64) float64 {
+	s := slices.Sorted(slices.Values(v))
+	return (s[(len(s)-1)/2] + s[len(s)/2]) / 2
+}
 
 // spread is the median with the least and the most.
 func spread(v []float64) string {
