@@ -98,8 +98,8 @@ func (w *Worker) originated(packet []byte, err error) {
 	p := w.plane
 	switch err {
 	case nil:
-		p.total.originN.Add(1)
-		p.total.originB.Add(uint64(len(packet)))
+		w.tally.packets++
+		w.tally.bytes += uint64(len(packet))
 		return
 	case ErrNoKey:
 		p.drop(DropNoKey, 1)

@@ -80,8 +80,7 @@ func (w *Worker) sealWith(t *Path, lane int, counter uint64, k *sendKey, to way,
 	session.PathNonce(&w.nonce, t.Number, uint8(lane), counter)
 	k.aead.Seal(f[sealedAt:sealedAt], &w.nonce, f[sealedAt:sealedAt+kindLen+len(p.body)], f[:2])
 	w.close(f, to.key)
-	k.sealed.Add(1)
-	t.lastSent.Store(int64(w.now))
+	w.sealed(k, t)
 	return nil
 }
 
@@ -99,7 +98,7 @@ func (w *Worker) preseal(t *Path, q []byte) error {
 	putHeader(f, wire.TypePresealed, 0, 0, t.base+uint32(lane), t.claim(lane, 1))
 	copy(f[wire.HeaderLen:], q)
 	w.close(f, to.key)
-	t.lastSent.Store(int64(w.now))
+	w.sealed(nil, t)
 	return nil
 }
 
@@ -189,6 +188,7 @@ func (w *Worker) sendTrain() error {
 	if t.n == 0 {
 		return nil
 	}
+	w.settle()
 	err := w.send(t.link, t.to, t.buf[:t.n], t.seg, t.ecn)
 	t.n, t.link = 0, nil
 	if errors.Is(err, syscall.EMSGSIZE) {

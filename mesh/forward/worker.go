@@ -38,6 +38,7 @@ type Worker struct {
 	trains [maxTrains]train
 	train  *train // of them, the one that was added to last
 	turn   int    // whose turn it is to make room for another endpoint
+	tally  tally
 	span   span
 	piece  []byte // a packet that was put together from pieces
 	open   openScratch
@@ -159,6 +160,7 @@ func (w *Worker) hint(now time.Duration, from Endpoint, frame []byte) {
 // each batch.
 func (w *Worker) Flush() {
 	_ = w.sendTrains()
+	w.settle()
 	w.flushTUN()
 }
 
