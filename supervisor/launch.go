@@ -83,7 +83,11 @@ func (s *Supervisor) launchReal(l launch) (running, error) {
 
 // environ is what apps get: ours, without what belongs to us alone, with the folders so that they find each other.
 func (s *Supervisor) environ(l launch) []string {
-	drop := map[string]bool{proc.MarkVariable: true, "SKYWIRE_STATE": true, "SKYWIRE_RUN": true, "SKYWIRE_CONFIG": true}
+	drop := map[string]bool{
+		"NOTIFY_SOCKET": true, "WATCHDOG_USEC": true, "WATCHDOG_PID": true, // viscript's own, of systemd
+		"LISTEN_FDS": true, "LISTEN_PID": true, "LISTEN_FDNAMES": true,
+		proc.MarkVariable: true, "SKYWIRE_STATE": true, "SKYWIRE_RUN": true, "SKYWIRE_CONFIG": true,
+	}
 	var env []string
 	for _, kv := range s.c.Environ {
 		name, _, _ := strings.Cut(kv, "=")
@@ -135,6 +139,16 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	if spec.Dir == "" {
 		spec.Dir = s.c.Dir
 	}
+	uid := -1
+	if spec.User, err = userOf(l.app); err != nil {
+		return nil, err
+	}
+	if spec.User != nil {
+		uid = int(spec.User.UID)
+	}
+	spec.Limits = proc.Limits{
+		Memory: uint64(l.app.Limits.Memory), PIDs: l.app.Limits.PIDs, CPU: l.app.Limits.CPU, Files: l.app.Limits.Files, Nice: l.app.Nice,
+	}
 	if l.app.Daemon {
 		spec.Stdin, err = os.Open(os.DevNull)
 	} else {
@@ -158,16 +172,39 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 			spec.Stderr = w
 		}
 	}
+	extra := make([]*os.File, 2)
+	if n := l.app.Ready.FD; n > 0 {
+		extra = make([]*os.File, max(2, n-2))
+		r, w, err := proc.Pipe(s.pipePath(l.id, readySuffix))
+		if err != nil {
+			return nil, err
+		}
+		p.ready, extra[n-3] = r, w
+		mine, theirs = append(mine, r), append(theirs, w)
+	}
 	conn, fd, perr := s.pair(l.app)
 	if perr == nil {
-		spec.Extra, theirs = []*os.File{fd}, append(theirs, fd)
-		spec.Env = append(spec.Env, "SIGNAL_FD=3")
+		place := 0
+		if extra[0] != nil { // the app's own
+			place = 1
+		}
+		extra[place], theirs = fd, append(theirs, fd)
+		spec.Env = append(spec.Env, "SIGNAL_FD="+strconv.Itoa(3+place))
 		mine = append(mine, conn)
 	} else if !errors.Is(perr, errors.ErrUnsupported) {
 		return nil, perr
 	}
+	spec.Extra = extra
+	env := p.listen(l.app, s.tells(l.id, l.mark), uid)
+	spec.Env = append(spec.Env, env...)
 	if p.child, err = s.host.Start(spec); err != nil {
+		p.deafen()
 		return nil, err
+	}
+	if len(p.child.Missing) > 0 {
+		text := "limits that nothing here enforces: " + strings.Join(p.child.Missing, ", ")
+		l.out.ring.Add(s.c.now(), streamNote, text)
+		s.log.Warn(text, "id", l.id, "app", l.app.Name)
 	}
 	if conn != nil {
 		s.wg.Go(func() { s.hub.Attach(s.ctx, l.id, conn) })
@@ -209,6 +246,8 @@ type process struct {
 	id    uint64
 	child *proc.Child
 	input *os.File
+	ready *os.File // readiness descriptor
+	notes *net.UnixConn
 	outs  []*os.File
 	pumps sync.WaitGroup
 }
@@ -294,8 +333,43 @@ func (p *process) Stop(grace time.Duration, ask bool) error {
 	return fmt.Errorf("still there after KILL: process %s (it hangs in the kernel)", strings.Join(pids, ", "))
 }
 
+// Follow is proc.Child's.
+func (p *process) Follow(pid int) bool { return p.child.Follow(pid) }
+
+// listen opens what the app may tell by, other than signal, and returns the environment that says so.
+func (p *process) listen(a *config.App, tell func(said), uid int) (env []string) {
+	if a.Ready.FD > 0 && p.ready == nil { // adopted
+		p.ready, _ = proc.Reopen(p.s.pipePath(p.id, readySuffix))
+	}
+	if f := p.ready; f != nil {
+		p.s.wg.Go(func() { awaitNewline(f, tell) })
+	}
+	if p.notes = p.s.listenNotify(p.id, uid); p.notes != nil {
+		c := p.notes
+		p.s.wg.Go(func() { p.hear(c, tell) })
+		env = append(env, "NOTIFY_SOCKET="+p.s.notifyPath(p.id))
+	}
+	if a.Watchdog > 0 {
+		env = append(env, "WATCHDOG_USEC="+strconv.FormatInt(time.Duration(a.Watchdog).Microseconds(), 10))
+	}
+	return env
+}
+
+// deafen undoes listen.
+func (p *process) deafen() {
+	if p.ready != nil {
+		p.ready.Close()
+		os.Remove(p.ready.Name())
+	}
+	if p.notes != nil {
+		p.notes.Close()
+		os.Remove(p.s.notifyPath(p.id))
+	}
+}
+
 // Release reads what is left in the pipes and lets go.
 func (p *process) Release() {
+	p.deafen()
 	if p.input != nil {
 		p.input.Close()
 	}

@@ -26,6 +26,7 @@ func (s *Supervisor) loop(ctx context.Context) {
 	reap.Stop()
 	defer reap.Stop()
 	for {
+		s.settle()
 		if s.closing && !slices.ContainsFunc(slices.Collect(maps.Values(s.table)), (*entry).active) {
 			return
 		}
@@ -40,12 +41,11 @@ func (s *Supervisor) loop(ctx context.Context) {
 			if s.host.Reap() {
 				reap.Reset(reapAgain)
 			}
+		case <-s.cron.C:
+			s.scheduled()
 		case <-done:
 			done = nil
-			s.closing = true
-			for _, e := range s.entries() {
-				s.stop(e, 0, false)
-			}
+			s.closing, s.changed = true, true
 		}
 	}
 }
@@ -105,6 +105,9 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 	case sub != nil && a.Daemon:
 		return nil, signal.Errorf(signal.ErrRefused, "%s is a daemon, it can't be attached to; see its output with: logs -f", a.Name)
 	}
+	if err := s.startNeeded(a); err != nil {
+		return nil, fmt.Errorf("%s depends on it: %w", a.Name, err)
+	}
 	if len(args) == 0 {
 		args = a.DefaultArgs
 	}
@@ -124,7 +127,10 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 func (s *Supervisor) launch(e *entry) error {
 	e.exit, e.reason, e.note, e.asked, e.again, e.adopted, e.ready = nil, "", "", false, false, false, false
 	e.started = s.c.now()
-	e.stop, e.rest = make(chan time.Duration, 1), make(chan struct{})
+	e.stop, e.rest, e.broken = make(chan time.Duration, 1), make(chan struct{}), ""
+	if s.hold(e) {
+		return nil
+	}
 	token := random()
 	e.mark, e.token = random(), hash(token)
 	s.setState(e, Starting, "")
@@ -139,14 +145,15 @@ func (s *Supervisor) launch(e *entry) error {
 		s.save()
 		return fmt.Errorf("start %s: %w", e.app.Name, err)
 	}
-	s.watch(e, run)
+	s.watch(e, run, false)
 	s.save()
 	return nil
 }
 
 // watch hands a running app to the goroutine that waits for its end.
-func (s *Supervisor) watch(e *entry, run running) {
+func (s *Supervisor) watch(e *entry, run running, adopted bool) {
 	e.run = run
+	s.mind(e, adopted)
 	s.setState(e, Running, "")
 	stop, grace := e.stop, time.Duration(e.app.StopTimeout)
 	s.wg.Go(func() {
@@ -187,6 +194,10 @@ func live(ctx context.Context, run running, stop <-chan time.Duration, grace tim
 func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 	ran := s.c.now().Sub(e.started)
 	s.hub.Drop(e.id)
+	if e.minder != nil {
+		e.minder.cancel()
+		e.minder = nil
+	}
 	e.run, e.exit, e.note = nil, &exit, ""
 	reason := describe(exit)
 	if e.adopted {
@@ -200,6 +211,11 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 		s.setState(e, Failed, reason+"; "+err.Error())
 	case e.asked && e.again && !s.closing:
 		e.policy.row = 0
+		if len(e.app.Hooks.Restart) > 0 && !s.frozen {
+			s.setState(e, Backoff, "told to start again")
+			s.again(e, 0)
+			return
+		}
 		if s.frozen { // the program that replaces this one starts it
 			s.setState(e, Backoff, "viscript is upgraded")
 			return
@@ -214,6 +230,9 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 	case e.asked:
 		s.setState(e, Exited, strings.TrimSuffix("stopped, "+reason, ", exited"))
 	default:
+		if e.broken != "" { // however it ended then
+			exit, reason = proc.Exit{Unknown: true}, e.broken+"; "+reason
+		}
 		s.afterEnd(e, exit, ran, reason)
 	}
 	if !e.active() {
@@ -244,13 +263,29 @@ func (s *Supervisor) again(e *entry, delay time.Duration) {
 			if e.state != Backoff || s.frozen {
 				return
 			}
-			e.restarts++
-			if err := s.launch(e); err != nil {
-				s.log.Error("app not started again", "id", e.id, "app", e.app.Name, "err", err)
-				s.retry(e)
+			hook := e.app.Hooks.Restart
+			if len(hook) == 0 {
+				s.launchAgain(e)
+				return
 			}
+			app, reason := e.app, e.reason
+			s.wg.Go(func() {
+				s.hook(s.ctx, app, e.out.ring, e.id, "restart", reason, hook)
+				s.post(func() { s.launchAgain(e) })
+			})
 		})
 	})
+}
+
+func (s *Supervisor) launchAgain(e *entry) {
+	if e.state != Backoff || s.frozen {
+		return
+	}
+	e.restarts++
+	if err := s.launch(e); err != nil {
+		s.log.Error("app not started again", "id", e.id, "app", e.app.Name, "err", err)
+		s.retry(e)
+	}
 }
 
 // retry treats a launch that failed as an end with an error, so that a program that is missing for a moment (an
@@ -280,6 +315,11 @@ func (s *Supervisor) stop(e *entry, grace time.Duration, again bool) {
 		}
 		e.out.tap.end()
 		s.save()
+	case e.held && again: // it starts as soon as it may
+	case e.held:
+		e.held = false
+		s.setState(e, Exited, "stopped before it was started")
+		s.rest(e)
 	case e.run == nil:
 	default:
 		e.asked, e.again = true, again
@@ -294,6 +334,9 @@ func (s *Supervisor) stop(e *entry, grace time.Duration, again bool) {
 
 // becomeReady notes that an app serves.
 func (s *Supervisor) becomeReady(e *entry) {
+	if e.minder != nil && !e.ready {
+		close(e.minder.ready)
+	}
 	e.ready = true
 	if e.state == Running || e.state == Starting {
 		s.setState(e, Ready, "")
@@ -306,18 +349,41 @@ func (s *Supervisor) setState(e *entry, to State, reason string) {
 	if e.state == to && reason == e.reason {
 		return
 	}
-	e.state = to
+	e.state, s.changed = to, true
 	e.reason = reason
-	s.event(e, string(to), reason)
-	level := s.log.Info
-	if to == Failed {
-		level = s.log.Error
-	} else if to == Backoff {
-		level = s.log.Warn
+	switch to {
+	case Failed:
+		s.failed(e)
+	case Backoff:
+		s.event(e, string(to), reason)
+		s.log.Warn("app "+string(to), "id", e.id, "app", e.app.Name, "reason", reason)
+	default:
+		s.event(e, string(to), reason)
+		s.log.Info("app "+string(to), "id", e.id, "app", e.app.Name, "reason", reason)
 	}
-	level("app "+string(to), "id", e.id, "app", e.app.Name, "reason", reason)
 	if reason != "" {
 		e.out.ring.Add(s.c.now(), streamNote, string(to)+": "+reason)
+	}
+}
+
+// lastWords is how many lines of an app that has failed go with the news.
+const lastWords = 5
+
+// failed says loudly that an app was given up, with the last that it said.
+func (s *Supervisor) failed(e *entry) {
+	lines, _ := e.out.ring.Last(4 * lastWords)
+	var last []string
+	for _, l := range lines {
+		if l.Stream != streamNote {
+			last = append(last, l.Text)
+		}
+	}
+	last = last[max(0, len(last)-lastWords):]
+	s.tell(e, Event{Event: string(Failed), Reason: e.reason, Last: last})
+	s.log.Error("app failed", "id", e.id, "app", e.app.Name, "reason", e.reason, "cause", strings.Join(last, " | "))
+	if hook := e.app.Hooks.Failed; len(hook) > 0 {
+		app, reason := e.app, e.reason
+		s.wg.Go(func() { s.hook(s.ctx, app, e.out.ring, e.id, "failed", reason, hook) })
 	}
 }
 
@@ -329,10 +395,15 @@ type Event struct {
 	App    string    `json:"app,omitempty"`
 	Event  string    `json:"event"`
 	Reason string    `json:"reason,omitempty"`
+	Last   []string  `json:"last,omitempty"` // lines of an app that has failed
 }
 
 func (s *Supervisor) event(e *entry, what, reason string) {
-	ev := Event{Time: s.c.now().UTC(), Event: what, Reason: reason}
+	s.tell(e, Event{Event: what, Reason: reason})
+}
+
+func (s *Supervisor) tell(e *entry, ev Event) {
+	ev.Time = s.c.now().UTC()
 	if e != nil {
 		ev.ID, ev.App = e.id, e.app.Name
 	}
@@ -401,6 +472,8 @@ func (s *Supervisor) find(ref string) (*entry, error) {
 
 func describe(e proc.Exit) string {
 	switch {
+	case e.OOM:
+		return "out of memory: killed by the kernel"
 	case e.Code != nil && *e.Code == 0:
 		return "exited"
 	case e.Code != nil:

@@ -77,7 +77,7 @@ func (s *Supervisor) plan(file *config.File, p *Plan) {
 func sameProgram(e *entry, a *config.App) bool {
 	o := e.app
 	sameArgs := !slices.Equal(e.args, o.DefaultArgs) || slices.Equal(o.DefaultArgs, a.DefaultArgs)
-	return sameArgs && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
+	return sameArgs && o.User == a.User && o.Group == a.Group && o.Nice == a.Nice && o.Limits == a.Limits && o.Ready.FD == a.Ready.FD && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
 }
 
 func (s *Supervisor) apply(file *config.File, p *Plan) {
@@ -99,13 +99,22 @@ func (s *Supervisor) apply(file *config.File, p *Plan) {
 		if slices.Equal(e.args, e.app.DefaultArgs) {
 			e.args = slices.Clone(a.DefaultArgs)
 		}
+		look := e.run != nil && !again && (!reflect.DeepEqual(e.app.Ready, a.Ready) || !reflect.DeepEqual(e.app.Health, a.Health) || e.app.Watchdog != a.Watchdog)
 		e.app = a
+		if look {
+			e.minder.cancel()
+			if s.mind(e, true); e.ready {
+				close(e.minder.ready)
+			}
+		}
 		e.out.gate.set(rulesOf(a))
 		e.policy.restart, e.policy.delay, e.policy.maxDelay, e.policy.limit = a.Restart, time.Duration(a.Delay), time.Duration(a.MaxDelay), a.Limit
 		if again {
 			s.stop(e, 0, true)
 		}
 	}
+	clear(s.due)
+	s.armSchedule()
 	for _, name := range p.Started {
 		if e, err := s.start(file.Apps[name], nil, nil); err != nil {
 			s.log.Error("app not started", "app", name, "err", err)

@@ -191,6 +191,10 @@ func (s *Supervisor) keepLines(e *entry) offsets {
 
 // resume lets the policy decide about an app that ended with the last run, and has one that waited wait on.
 func (s *Supervisor) resume(e *entry, a savedApp) {
+	if a.State == Starting && a.Mark == "" { // it waited for others
+		e.held, s.changed = true, true
+		return
+	}
 	if a.State == Backoff {
 		close(e.rest)
 		if a.Again { // stopped for an upgrade
@@ -229,7 +233,8 @@ func (s *Supervisor) adopt(e *entry, a savedApp, from offsets) {
 	stderr, _ := proc.Reopen(s.pipePath(a.ID, streamErr))
 	p.pump(e.out, stdout, stderr, from)
 	s.log.Info("app adopted", "id", a.ID, "app", a.App, "pid", a.Process.PID, "lives", err == nil)
-	s.watch(e, p)
+	s.watch(e, p, true)
+	p.listen(e.app, s.tells(e.id, e.mark), -1)
 	switch {
 	case a.Asked: // it was being stopped
 		s.stop(e, 0, a.Again)
@@ -249,5 +254,12 @@ func (s *Supervisor) cleanPipes() {
 			continue
 		}
 		os.Remove(filepath.Join(dir, d.Name()))
+	}
+	notes := filepath.Dir(s.notifyPath(0))
+	list, _ = os.ReadDir(notes)
+	for _, d := range list {
+		if n, err := strconv.ParseUint(d.Name(), 10, 64); err != nil || s.table[n] == nil || s.table[n].run == nil {
+			os.Remove(filepath.Join(notes, d.Name()))
+		}
 	}
 }

@@ -107,6 +107,10 @@ type Supervisor struct {
 	ram      bool  // the run directory is RAM: lines of logs may be kept there
 	saveErr  error // of the last save
 
+	changed bool                 // a state has: settle has something to do
+	cron    *time.Timer          // the next start by schedule
+	due     map[string]time.Time // the next start of an app with a schedule
+
 	endRemote   context.CancelFunc
 	remoteEnded chan struct{}
 
@@ -133,9 +137,12 @@ type entry struct {
 	mark     string
 	token    string // hash of the SIGNAL_TOKEN
 	adopted  bool
-	ready    bool // it said, or was seen, to serve
-	asked    bool // told to stop
-	again    bool // and then to start again
+	minder   *minded
+	broken   string // why its run was broken off
+	held     bool   // waits for others before its start
+	ready    bool   // it said, or was seen, to serve
+	asked    bool   // told to stop
+	again    bool   // and then to start again
 	timer    *time.Timer
 	stop     chan time.Duration
 	rest     chan struct{} // closed when nothing of it runs
@@ -170,8 +177,10 @@ func New(c Config) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		c: c, log: c.Log, bus: NewRing(64 << 10), calls: make(chan func()), ended: make(chan struct{}),
-		table: map[uint64]*entry{}, began: c.now(),
+		table: map[uint64]*entry{}, began: c.now(), due: map[string]time.Time{},
+		cron: time.NewTimer(time.Hour),
 	}
+	s.cron.Stop()
 	file, err := s.load()
 	if err != nil {
 		return nil, err
@@ -231,7 +240,10 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	s.serve(inner)
 	s.startRemote()
+	defer s.cron.Stop()
+	s.armSchedule()
 	s.autostart()
+	s.settle()
 	s.loop(ctx)
 	cancel()
 	close(s.ended)
@@ -248,7 +260,7 @@ func (s *Supervisor) autostart() {
 		known[e.app.Name] = true
 	}
 	for _, a := range sortedApps(s.file) {
-		if !a.Autostart || known[a.Name] {
+		if !a.Autostart || known[a.Name] || s.runs(a.Name) { // others may have needed it
 			continue
 		}
 		if e, err := s.start(a, nil, nil); err != nil {
@@ -303,7 +315,11 @@ func (s *Supervisor) signalled(ev hub.Event) {
 		}
 		switch ev.Kind {
 		case hub.Ready:
-			s.becomeReady(e)
+			s.heard(e, said{ready: true})
+		case hub.Beat:
+			s.heard(e, said{beat: true})
+		case hub.Note:
+			s.event(e, "said", ev.Text)
 		case hub.Status:
 			e.note = ev.Text
 		case hub.Stopping:

@@ -75,6 +75,20 @@ func TestMain(m *testing.M) {
 				time.Sleep(4 * time.Millisecond)
 			}
 		}
+	case "notify": // speaks sd_notify, by the words of its arguments
+		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		for _, w := range os.Args[1:] {
+			if d, err := time.ParseDuration(w); err == nil {
+				time.Sleep(d)
+				continue
+			}
+			c.Write([]byte(strings.ReplaceAll(w, "%pid", strconv.Itoa(os.Getpid()))))
+		}
+		select {}
 	case "viscript": // a daemon to be killed
 		s, err := New(Config{
 			File: os.Getenv("TEST_CONFIG"), FileNamed: true, StateDir: os.Getenv("TEST_STATE"), RunDir: os.Getenv("TEST_RUN"),

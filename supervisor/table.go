@@ -200,7 +200,9 @@ func (s *Supervisor) end(ctx context.Context, ref string, grace time.Duration, a
 			}
 			return signal.Errorf(signal.ErrNotRunning, "%s#%d is not running (%s)", e.app.Name, e.id, e.state)
 		}
-		rest = e.rest
+		if rest = e.rest; e.held && again {
+			rest = nil
+		}
 		s.stop(e, grace, again)
 		return nil
 	})

@@ -55,6 +55,8 @@ const (
 	Ready    Kind = "ready"    // the app serves
 	Status   Kind = "status"   // Text is the app's own line
 	Stopping Kind = "stopping" // the app ends by itself
+	Beat     Kind = "watchdog" // the app lives
+	Note     Kind = "event"    // Text is something that happened in the app
 	Left     Kind = "left"     // the connection is gone
 )
 
@@ -232,11 +234,13 @@ func (h *Hub) app(r *signal.Request, id uint64, cl *client) (any, error) {
 		e.Kind = Ready
 	case "stopping":
 		e.Kind = Stopping
-	case "status":
-		e.Kind = Status
+	case "watchdog":
+		e.Kind = Beat
+	case "status", "event":
+		e.Kind = Kind(r.Method)
 		var p struct{ Text string }
 		if err := json.Unmarshal(r.Params, &p); err != nil {
-			return nil, signal.Errorf(signal.ErrUsage, "status: %v", err)
+			return nil, signal.Errorf(signal.ErrUsage, "%s: %v", r.Method, err)
 		}
 		e.Text = signal.Printable(p.Text[:min(len(p.Text), maxStatus)], "") // ps shows it
 	default:

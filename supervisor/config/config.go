@@ -52,6 +52,17 @@ type App struct {
 	Limit       int               `yaml:"restart_limit"` // give up after so many restarts in a row; 0: never
 	LogBytes    int               `yaml:"log_bytes"`     // of RAM
 	Log         Log               `yaml:"log"`
+	DependsOn   []string          `yaml:"depends_on"` // apps that must serve first, or for a oneshot have ended well
+	Ready       Ready             `yaml:"ready"`
+	Health      Health            `yaml:"health"`
+	Watchdog    Duration          `yaml:"watchdog"` // restarted when it is silent for so long: WATCHDOG=1 or "watchdog" of signal
+	Oneshot     bool              `yaml:"oneshot"`  // runs to its end, which is no failure
+	Schedule    string            `yaml:"schedule"` // when to start it, as cron; see Schedule
+	Hooks       Hooks             `yaml:"hooks"`
+	User        string            `yaml:"user"` // name or number, needs root
+	Group       string            `yaml:"group"`
+	Nice        int               `yaml:"nice"`
+	Limits      Limits            `yaml:"limits"`
 	Legacy      bool              `yaml:"legacy"` // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
 }
 
@@ -189,6 +200,9 @@ func (f *File) parseApps() error {
 			errs = append(errs, invalid("line %d: apps.%s: %v", f.appLine(name), name, err))
 		}
 	}
+	if len(errs) == 0 {
+		errs = append(errs, f.checkDependencies())
+	}
 	return errors.Join(errs...)
 }
 
@@ -220,7 +234,7 @@ func (a *App) complete() error {
 	switch a.Restart {
 	case "":
 		a.Restart = Never
-		if a.Autostart || a.Daemon {
+		if (a.Autostart || a.Daemon) && !a.Oneshot && a.Schedule == "" {
 			a.Restart = OnFailure
 		}
 	case Never, OnFailure, Always:
@@ -243,7 +257,7 @@ func (a *App) complete() error {
 		rate := float64(DefaultLogRate)
 		a.Log.Rate = &rate
 	}
-	return nil
+	return a.completeMore()
 }
 
 // goodName keeps names apart from ids (3, name#3) and safe in paths and shells.

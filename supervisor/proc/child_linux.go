@@ -20,11 +20,16 @@ type Child struct {
 	host  *Host
 	id    ID
 	mark  string
-	group string // cgroup folder, ""
+	group string   // cgroup folder, ""
+	extra []string // more cgroup folders, of limits
 	p     *os.Process
 	pidfd *os.File // adopted
 
+	// Missing are the limits that nothing here enforces.
+	Missing []string
+
 	mu   sync.Mutex // guards the fields below
+	main ID         // follows the first process, see Follow
 	seen map[int]uint64
 	left bool // waited for
 }
@@ -36,6 +41,9 @@ func (h *Host) Start(s Spec) (*Child, error) {
 		Env:   append(s.Env[:len(s.Env):len(s.Env)], MarkVariable+"="+s.Mark),
 		Files: append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...),
 		Sys:   &syscall.SysProcAttr{Setsid: true},
+	}
+	if s.User != nil {
+		attr.Sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
 	}
 	c := &Child{host: h, mark: s.Mark, seen: map[int]uint64{}}
 	dir, f := h.cgroup(s.Mark)
@@ -66,6 +74,9 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	}
 	h.direct[p.Pid] = true
 	h.trees[c] = struct{}{}
+	if s.Limits != (Limits{}) {
+		c.Missing = h.limit(c, s.Limits)
+	}
 	return c, nil
 }
 
@@ -77,6 +88,13 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 		// An earlier run may have been started from another cgroup; then only the other marks hold.
 		if dir := filepath.Join(h.base, "viscript-"+mark); unix.Access(dir, unix.F_OK) == nil {
 			c.group = dir
+		}
+	}
+	for _, controller := range []string{"memory", "pids", "cpu"} { // of limits, by cgroup v1
+		if root := cgroup1Folder(controller); root != "" && mark != "" {
+			if dir := filepath.Join(root, "viscript-"+mark); unix.Access(dir, unix.F_OK) == nil {
+				c.extra = append(c.extra, dir)
+			}
 		}
 	}
 	h.mu.Lock()
@@ -125,8 +143,77 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 // Ours reports whether the process is a child of this one, so that its exit status will be known.
 func (c *Child) Ours() bool { return c.p != nil }
 
-// ID of the first process of the tree.
-func (c *Child) ID() ID { return c.id }
+// ID of the first process of the tree, or of the one that is to follow it.
+func (c *Child) ID() ID {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.main.PID != 0 {
+		return c.main
+	}
+	return c.id
+}
+
+// Follow names the process of the tree that Wait waits for when the first one ends, as a daemon that goes to the
+// background says. It reports whether pid is of the tree.
+func (c *Child) Follow(pid int) bool {
+	if pid == c.id.PID || !c.Has(pid) {
+		return false
+	}
+	st, ok := readStat(pid)
+	if !ok {
+		return false
+	}
+	c.host.mu.Lock()
+	c.host.direct[pid] = true // ours to wait for when it comes to us as an orphan
+	c.host.mu.Unlock()
+	c.mu.Lock()
+	c.main = ID{pid, st.start}
+	c.mu.Unlock()
+	return true
+}
+
+// follow waits for the process that was named to follow the first; ok is false when there is none.
+func (c *Child) follow(ctx context.Context) (e Exit, ok bool) {
+	c.mu.Lock()
+	id := c.main
+	c.left = true
+	c.mu.Unlock()
+	st, there := readStat(id.PID)
+	if id.PID == 0 || !there || st.start != id.Start {
+		return Exit{}, false
+	}
+	defer func() {
+		c.host.mu.Lock()
+		delete(c.host.direct, id.PID)
+		c.host.mu.Unlock()
+	}()
+	for t := time.NewTicker(scanEvery * 5); ; {
+		if st, there = readStat(id.PID); !there || st.start != id.Start {
+			t.Stop()
+			return Exit{Unknown: true}, true
+		}
+		if st.ppid == c.host.self {
+			t.Stop()
+			break
+		}
+		if st.state == 'Z' {
+			t.Stop()
+			return Exit{Unknown: true}, true
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return Exit{Unknown: true}, true
+		}
+	}
+	p, err := os.FindProcess(id.PID)
+	if err != nil {
+		return Exit{Unknown: true}, true
+	}
+	state, err := p.Wait()
+	return c.exit(state, err), true
+}
 
 // Wait waits for the first process, not for the rest of the tree. Call it once.
 func (c *Child) Wait(ctx context.Context) Exit {
@@ -135,20 +222,31 @@ func (c *Child) Wait(ctx context.Context) Exit {
 		c.left = true
 		c.mu.Unlock()
 	}()
+	e := Exit{Unknown: true}
 	if c.p == nil {
 		c.waitAdopted(ctx)
-		return Exit{Unknown: true}
+	} else {
+		st, err := c.p.Wait()
+		c.host.mu.Lock()
+		delete(c.host.direct, c.id.PID)
+		c.host.mu.Unlock()
+		e = c.exit(st, err)
 	}
-	st, err := c.p.Wait()
-	c.host.mu.Lock()
-	delete(c.host.direct, c.id.PID)
-	c.host.mu.Unlock()
+	if next, ok := c.follow(ctx); ok {
+		return next
+	}
+	return e
+}
+
+func (c *Child) exit(st *os.ProcessState, err error) Exit {
 	if err != nil {
 		return Exit{Unknown: true}
 	}
 	ws := st.Sys().(syscall.WaitStatus)
 	if ws.Signaled() {
-		return Exit{Signal: strings.TrimPrefix(unix.SignalName(ws.Signal()), "SIG"), Core: ws.CoreDump()}
+		e := Exit{Signal: strings.TrimPrefix(unix.SignalName(ws.Signal()), "SIG"), Core: ws.CoreDump()}
+		e.OOM = ws.Signal() == unix.SIGKILL && c.outOfMemory()
+		return e
 	}
 	code := ws.ExitStatus()
 	return Exit{Code: &code}
@@ -265,6 +363,9 @@ func (c *Child) Release() {
 func (c *Child) dropCgroup() {
 	if c.group != "" {
 		removeGroups(c.group)
+	}
+	for _, dir := range c.extra {
+		removeGroups(dir)
 	}
 }
 

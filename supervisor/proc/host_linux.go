@@ -72,7 +72,7 @@ func ownCgroup() string {
 		if !ok {
 			continue
 		}
-		dir := filepath.Join(at, rel)
+		dir := strings.TrimSuffix(filepath.Join(at, rel), "/"+selfGroup)
 		if unix.Access(dir, unix.W_OK) != nil || unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil {
 			return ""
 		}

@@ -37,12 +37,18 @@ func Reopen(string) (*os.File, error) {
 
 // Child is a started process.
 type Child struct {
+	// Missing are the limits that nothing here enforces.
+	Missing []string
+
 	p    *os.Process
 	done chan struct{}
 }
 
 // Start starts a program. The files stay the caller's.
 func (h *Host) Start(s Spec) (*Child, error) {
+	if s.User != nil {
+		return nil, fmt.Errorf("start as another user: %w", errors.ErrUnsupported)
+	}
 	p, err := os.StartProcess(s.Path, s.Args, &os.ProcAttr{
 		Dir: s.Dir, Env: append(s.Env[:len(s.Env):len(s.Env)], MarkVariable+"="+s.Mark),
 		Files: append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...),
@@ -50,7 +56,11 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Child{p: p, done: make(chan struct{})}, nil
+	c := &Child{p: p, done: make(chan struct{})}
+	if s.Limits != (Limits{}) {
+		c.Missing = []string{"limits"}
+	}
+	return c, nil
 }
 
 // Adopt is not supported here.
@@ -60,6 +70,9 @@ func (h *Host) Adopt(ID, string) (*Child, error) {
 
 // Ours is true: nothing is adopted here.
 func (c *Child) Ours() bool { return true }
+
+// Follow is not supported here.
+func (c *Child) Follow(int) bool { return false }
 
 // ID of the process; its start time is unknown here.
 func (c *Child) ID() ID { return ID{PID: c.p.Pid} }

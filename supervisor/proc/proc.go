@@ -32,8 +32,25 @@ type Spec struct {
 	Stdin  *os.File
 	Stdout *os.File
 	Stderr *os.File
-	Extra  []*os.File // from descriptor 3 on
+	Extra  []*os.File // from descriptor 3 on; nil ones stay closed
 	Mark   string     // unique to the launch; added to Env as MarkVariable
+	User   *User      // nil: as this process
+	Limits Limits
+}
+
+// User is who a program runs as.
+type User struct {
+	UID, GID uint32
+	Groups   []uint32
+}
+
+// Limits are what the kernel holds a tree to; 0 is no limit.
+type Limits struct {
+	Memory uint64  // bytes
+	PIDs   int     // processes and threads
+	CPU    float64 // percent of one CPU
+	Files  int     // open descriptors, of each process
+	Nice   int
 }
 
 // Exit is how a process ended.
@@ -41,6 +58,7 @@ type Exit struct {
 	Code   *int   `json:"code,omitempty"`   // nil: ended by a signal, or unknown
 	Signal string `json:"signal,omitempty"` // "KILL", …
 	Core   bool   `json:"core,omitempty"`
+	OOM    bool   `json:"oom,omitempty"` // killed by the kernel for want of memory
 	// Unknown: not our child (adopted), so nobody told.
 	Unknown bool `json:"unknown,omitempty"`
 }
