@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 	"time"
 
@@ -31,7 +32,8 @@ func TestBenchQUIC(t *testing.T) {
 		b.inApp("in apps, on the wire", "10.1.0.2", "1091", nil),
 	}
 	var stream, plain, cost, plainCost []float64
-	for range setting("SKYWIRE_BENCH_ROUNDS", 5) {
+	rounds := setting("SKYWIRE_BENCH_ROUNDS", 5)
+	for range rounds {
 		before := programTime(t, nodes[:1])
 		there, back := b.streamBench("a", "b", fmt.Sprint(b.seconds))
 		stream = append(stream, (there+back)/2e3)
@@ -43,12 +45,21 @@ func TestBenchQUIC(t *testing.T) {
 			b.chainRate(y)
 		}
 	}
-	t.Logf("node to node: %s Gbit/s, %s s a GB; quic-go %s Gbit/s, %s s a GB: %.2f times, %.2f of the time",
-		spread(stream), spread(cost), spread(plain), spread(plainCost), median(stream)/median(plain), median(cost)/median(plainCost))
-	for _, y := range ways {
-		t.Logf("socks, QUIC: %s: %s Gbit/s, %s s a GB: %.2f times, %.2f of the time", y.name, spread(y.rate), spread(y.cost),
-			median(ways[0].rate)/median(y.rate), median(ways[0].cost)/median(y.cost))
+	var md strings.Builder
+	md.WriteString("| | Gbit/s | processor s a GB | rate of ours to it | time |\n| --- | --- | --- | --- | --- |\n")
+	row := func(name string, rate, cost, ours, oursCost []float64) {
+		fmt.Fprintf(&md, "| %s | %s | %s | %.2f | %.2f |\n", name, spread(rate), spread(cost), median(ours)/median(rate), median(oursCost)/median(cost))
 	}
+	row("node to node", stream, cost, stream, cost)
+	row("quic-go on net.UDPConn, node to node", plain, plainCost, stream, cost)
+	for _, y := range ways {
+		row("socks, QUIC: "+y.name, y.rate, y.cost, ways[0].rate, ways[0].cost)
+	}
+	now := sceneNow(rounds, b.seconds)
+	b.keep("streams", fmt.Sprintf("### streams\n\n%s Wanted: 1.5 of both.\n\n%s\n", now, md.String()), struct {
+		scene
+		Table string `json:"table"`
+	}{now, md.String()})
 }
 
 // quicWay is a way from TCP to TCP.
