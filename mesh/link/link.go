@@ -249,6 +249,9 @@ func (l *Link) MTU() int { return l.mtu.size }
 // UpSince returns when the link came up.
 func (l *Link) UpSince() time.Duration { return l.upSince }
 
+// Boot returns the number of the neighbour's start, 0 while unknown.
+func (l *Link) Boot() uint64 { return l.boot }
+
 // Observed returns our own address as the neighbour sees it; the zero value while unknown.
 func (l *Link) Observed() netip.AddrPort { return l.ping.observed }
 

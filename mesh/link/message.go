@@ -31,6 +31,16 @@ func (s *Links) Send(now time.Duration, l *Link, m wire.Message) error {
 	return nil
 }
 
+// SendMoving is Send of one frame to a neighbour that may have moved to an address that is not proven yet: it goes there,
+// as far as what came from there allows.
+func (s *Links) SendMoving(now time.Duration, l *Link, m wire.Message) error {
+	to := l.endpoint
+	if l.move.tries > 0 {
+		to = l.move.to
+	}
+	return s.sendFrame(now, l, to, m)
+}
+
 // SendAll seals messages to a neighbour, as many in a frame as fit; each alone must fit one.
 func (s *Links) SendAll(now time.Duration, l *Link, messages []wire.Message) error {
 	s.plain = s.plain[:0]

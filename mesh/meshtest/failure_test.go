@@ -466,25 +466,56 @@ func TestSuspend(t *testing.T) {
 	}
 }
 
-// TestTwins runs one key on two boxes that link with the same node: at least one of them must notice.
+// TestTwins runs one key on two boxes that link with the same node: both must notice soon, however young they are.
 func TestTwins(t *testing.T) {
 	t.Parallel()
-	n := New(8, testLog())
-	r := n.Add("r", Options{})
-	a := n.Add("a", Options{})
-	twin := n.AddTwin(a)
+	for _, age := range []time.Duration{2 * time.Second, 10 * time.Minute} {
+		t.Run(age.String(), func(t *testing.T) {
+			t.Parallel()
+			n := New(8, testLog())
+			r := n.Add("r", Options{})
+			a := n.Add("a", Options{})
+			n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
+			a.Dial(r)
+			n.Run(age)
+			twin := n.AddTwin(a)
+			n.Connect(twin, r, Wire{Delay: 5 * time.Millisecond})
+			twin.Dial(r)
+			start := n.Now()
+			noticed := func(nd *Node) bool {
+				_, ok := nd.Core.Twin(n.Now())
+				return ok
+			}
+			first := n.RunUntil(15*time.Second, func() bool { return noticed(a) || noticed(twin) })
+			t.Logf("first after %v", n.Now()-start)
+			both := n.RunUntil(30*time.Second, func() bool { return noticed(a) && noticed(twin) })
+			t.Logf("both after %v", n.Now()-start)
+			if !first || !both {
+				t.Errorf("one of the boxes noticed: %v, both did: %v", first, both)
+			}
+		})
+	}
+}
+
+// TestRestartsAreNoTwins restarts a box again and again: it is one box.
+func TestRestartsAreNoTwins(t *testing.T) {
+	t.Parallel()
+	n := New(9, testLog())
+	r, a := n.Add("r", Options{}), n.Add("a", Options{})
 	n.Connect(a, r, Wire{Delay: 5 * time.Millisecond})
-	n.Connect(twin, r, Wire{Delay: 5 * time.Millisecond})
 	a.Dial(r)
 	n.Run(2 * time.Second)
-	twin.Dial(r)
-	ok := n.RunUntil(2*time.Minute, func() bool {
-		return a.Core.DB().Twin(n.Now()) || twin.Core.DB().Twin(n.Now())
-	})
-	if !ok {
-		t.Error("neither box noticed within two minutes that another one runs its key")
+	for range 12 {
+		a.Save()
+		a.Stop()
+		n.Run(3 * time.Second)
+		a.Start()
+		a.Dial(r)
+		n.Run(4 * time.Second)
+		if _, ok := a.Core.Twin(n.Now()); ok {
+			t.Fatal("a box that restarts holds itself for two")
+		}
 	}
-	t.Logf("noticed after %v", n.Now())
 }
 
 // TestClocks runs boxes whose clocks stand in 1970 and in 2099 beside one that is right: nothing may depend on them.

@@ -145,6 +145,9 @@ type Core struct {
 	proposals   map[key.Public]proposal
 	echoes      map[uint64]echo
 	echoID      uint64
+
+	twinSeen, twinLog time.Duration // when another box was last said to run our key, and when to log it again
+	twinAddr          netip.AddrPort
 }
 
 // coreDrops counts what control refused.
@@ -265,6 +268,7 @@ func (n *Core) Tick(now time.Duration) time.Duration {
 	n.tickRelays(now)
 	n.tickEchoes(now)
 	n.tickRules(now)
+	n.tickTwins(now)
 	n.refreshRoutes()
 	n.worker.Flush()
 	return next
@@ -294,8 +298,10 @@ type neighbour struct {
 	listFor   uint32
 	listPages map[uint16]bool
 
-	restarts   int // within the minute that began at restartsAt
-	restartsAt time.Duration
+	starts                     []start // of the neighbour, the present one last
+	restarts                   int     // within the minute that began at restartsAt
+	restartsAt                 time.Duration
+	twinUntil, twinAt, twinLog time.Duration // see twins.go
 
 	digest     uint32 // request of the digest whose pages are coming
 	digestNext key.Public
@@ -354,8 +360,8 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	b.up = true
 	n.byAddr[n.cfg.Network.Address(l.Peer())] = l.Peer()
 	n.log.Info("link up", "peer", l.Peer(), "addr", l.Endpoint().Addr, "restarted", restarted)
-	if restarted {
-		n.countRestart(now, b)
+	if restarted || len(b.starts) == 0 {
+		n.started(now, b)
 	}
 	n.applyLink(now, b)
 	n.linkRestored(now, b)
@@ -363,20 +369,6 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	n.syncRecords(now, b)
 	n.newsOfRecord(now)
 	n.replan(now)
-}
-
-// Restarts of a neighbour within a minute that are too many for one box.
-const twinRestarts = 4
-
-// countRestart tells when a neighbour restarts so often that two boxes seem to run its key.
-func (n *Core) countRestart(now time.Duration, b *neighbour) {
-	if now-b.restartsAt > time.Minute {
-		b.restarts, b.restartsAt = 0, now
-	}
-	if b.restarts++; b.restarts == twinRestarts {
-		n.log.Warn("neighbour restarts again and again, or two boxes run its key", "peer", b.link.Peer(), "addr", b.link.Endpoint().Addr,
-			"remedy", "if a card or backup was copied, remove node.key on the copy")
-	}
 }
 
 func (h *host) Down(now time.Duration, l *link.Link, reason string) {
@@ -426,6 +418,7 @@ func (h *host) Traffic(l *link.Link) (rx, tx time.Duration) {
 // applyLink copies what the data plane needs of a link.
 func (n *Core) applyLink(now time.Duration, b *neighbour) {
 	l := b.link
+	b.moved()
 	in, previous, out := l.Ring().HopKeys(now)
 	b.plane.SetKeys(in, previous, out)
 	b.plane.SetEndpoints(l.Endpoints()...)
@@ -472,5 +465,7 @@ func (n *Core) message(now time.Duration, b *neighbour, kind uint8, body []byte)
 		n.receiveRecordAck(b, body)
 	case wire.MessageRecordsDigest:
 		n.receiveDigest(now, b, body)
+	case wire.MessageTwin:
+		n.receiveTwin(now, b, body)
 	}
 }

@@ -28,15 +28,21 @@ func (n *Node) Info() app.Info {
 // Status implements api.Node.
 func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{Key: n.Key(), Name: n.cfg.Name, Address: n.core.Address(), Version: n.cfg.Version, UptimeS: time.Since(n.started).Seconds()}
-	s.Machine, s.Features = n.machineStatus(), n.features()
+	s.Machine, s.Features, s.Streams = n.machineStatus(), n.features(), n.streamStatus()
 	for _, c := range n.sockets {
 		s.Listen = append(s.Listen, "udp://"+c.Addr().String())
 	}
 	if m, ok := n.reporter.Preferred(); ok {
 		s.Manager = api.ManagerStatus{Key: m.Manager.String(), State: string(m.State)}
 	}
-	err := n.do(ctx, func(time.Duration) {
+	err := n.do(ctx, func(now time.Duration) {
 		c := n.core
+		if at, ok := c.Twin(now); ok {
+			s.Twin = "another box runs this key"
+			if at.IsValid() {
+				s.Twin += ", last seen at " + at.String()
+			}
+		}
 		for _, l := range c.linkList() {
 			st := c.neighbour(l).plane.Stats()
 			s.RxBytes += st.ReceivedBytes

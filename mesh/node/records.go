@@ -2,6 +2,7 @@ package node
 
 import (
 	"cmp"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -242,7 +243,7 @@ func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
 // recordPut follows up what became of a record.
 func (n *Core) recordPut(now time.Duration, v route.Verdict, from key.Public) {
 	if v.Outcome == route.Twin {
-		n.log.Error("two boxes run this key: give one of them a key of its own (remove node.key there)")
+		n.twinAlarm(now, netip.AddrPort{})
 	}
 	if v.Outcome == route.Overtaken {
 		n.newsOfRecord(now)

@@ -76,6 +76,7 @@ func FuzzChallenge(f *testing.F)     { fuzz(f, "Challenge") }
 func FuzzResponse(f *testing.F)      { fuzz(f, "Response") }
 func FuzzPort(f *testing.F)          { fuzz(f, "Port") }
 func FuzzPortOpen(f *testing.F)      { fuzz(f, "PortOpen") }
+func FuzzTwin(f *testing.F)          { fuzz(f, "Twin") }
 func FuzzSetupCore(f *testing.F)     { fuzz(f, "SetupCore") }
 func FuzzSetup(f *testing.F)         { fuzz(f, "Setup") }
 func FuzzAccept(f *testing.F)        { fuzz(f, "Accept") }

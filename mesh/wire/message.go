@@ -31,6 +31,7 @@ const (
 	MessageBye           = 20
 	MessagePort          = 21
 	MessagePortOpen      = 22
+	MessageTwin          = 23
 )
 
 // Message is one message of a LINK frame: Append adds its body, without the head.

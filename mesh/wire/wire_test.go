@@ -96,6 +96,7 @@ func samples(t testing.TB) []sample {
 		of("Response", Response{random}, ParseResponse),
 		of("Port", Port{3, random}, ParsePort),
 		of("PortOpen", PortOpen{7, random}, ParsePortOpen),
+		of("Twin", Twin{7, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTwin),
 		of("SetupCore", setup(t).Core, ParseSetupCore),
 		of("Setup", setup(t), ParseSetup),
 		of("Accept", Accept{id, Label(3, 4), 1400, 12, fill(49, 5)}, ParseAccept),

@@ -371,6 +371,10 @@ func nodeStatus(ctx context.Context, e *applet.Env) int {
 		}
 		fmt.Fprintf(e.Stdout, "links     %d\nsessions  %d\nroutes    %d\nreceived  %s\nsent      %s\nrelayed   %s in %d packets\n",
 			s.Links, s.Sessions, s.Routes, applet.Bytes(s.RxBytes), applet.Bytes(s.TxBytes), applet.Bytes(s.RelayedBytes), s.RelayedPackets)
+		fmt.Fprintf(e.Stdout, "streams   %d, %d of them on TCP\n", s.Streams.Open, s.Streams.OnTCP)
+		if s.Twin != "" {
+			fmt.Fprintf(e.Stdout, "ALARM     %s: remove node.key on one of the two, and restart it\n", s.Twin)
+		}
 		printMachine(e.Stdout, s.Machine)
 		printFeatures(e.Stdout, s.Features)
 		if !s.Ready {

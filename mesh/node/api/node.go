@@ -75,8 +75,19 @@ type Status struct {
 	Version        string            `json:"version,omitempty"`
 	Listen         []string          `json:"listen,omitempty"`
 	UptimeS        float64           `json:"uptime_s,omitempty"`
+	Twin           string            `json:"twin,omitempty"` // alarm: what is known of another box with this key
 	Features       []Feature         `json:"features"`
 	Machine        Machine           `json:"machine"`
+	Streams        StreamStatus      `json:"streams"`
+}
+
+// StreamStatus is what carries the streams of this node.
+type StreamStatus struct {
+	Open      int    `json:"open"` // whatever carries them
+	OnTCP     int    `json:"on_tcp"`
+	Moved     uint64 `json:"moved_total"`
+	NotMoved  uint64 `json:"not_moved_total"` // should have, and TCP did not come up
+	Strangers uint64 `json:"strangers_total"` // connections to a port that was open for a peer, by others
 }
 
 // ManagerStatus is the manager as this node sees it.

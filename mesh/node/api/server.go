@@ -79,26 +79,26 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	s.mu.Lock()
+	s.base = ctx
+	s.mu.Unlock()
+	defer func() {
+		cancel()
+		s.mu.Lock()
+		s.closing = true
+		s.mu.Unlock()
+		s.work.Wait()
+	}()
+	remove, err := s.streams.Handle(benchService, s.benchHandler()) // before anybody can ask for it
+	if err != nil {
+		return fmt.Errorf("api: %w", err)
+	}
+	defer remove()
 	ln, err := signal.Listen(s.path, 0o660)
 	if err != nil {
 		return err
 	}
-	remove, err := s.streams.Handle(benchService, s.benchHandler())
-	if err != nil {
-		ln.Close()
-		return fmt.Errorf("api: %w", err)
-	}
-	defer remove()
-	s.mu.Lock()
-	s.base = ctx
-	s.mu.Unlock()
-	err = s.listen(ctx, ln)
-	cancel()
-	s.mu.Lock()
-	s.closing = true
-	s.mu.Unlock()
-	s.work.Wait()
-	return err
+	return s.listen(ctx, ln)
 }
 
 // listen accepts until ctx ends, at a new socket where the file of the present one has gone. It closes ln.
