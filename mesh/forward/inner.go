@@ -46,6 +46,9 @@ func parseInner(p []byte) (in inner, ok bool) {
 		in.src = netip.AddrFrom4([4]byte(p[12:16]))
 		in.dst = netip.AddrFrom4([4]byte(p[16:20]))
 		in.ecn = p[1] & ecnMask
+		if plainly4(p[12]) && plainly4(p[16]) {
+			return in, true
+		}
 	case 6:
 		if len(p) < 40 || int(binary.BigEndian.Uint16(p[4:]))+40 != len(p) {
 			return in, false
@@ -53,11 +56,11 @@ func parseInner(p []byte) (in inner, ok bool) {
 		in.src = netip.AddrFrom16([16]byte(p[8:24]))
 		in.dst = netip.AddrFrom16([16]byte(p[24:40]))
 		in.ecn = p[1] >> 4 & ecnMask
-		if in.src.Is4In6() || in.dst.Is4In6() {
+		if _, _, ok := transport6(p); !ok || in.src.Is4In6() || in.dst.Is4In6() {
 			return in, false
 		}
-		if _, _, ok := transport6(p); !ok {
-			return in, false
+		if plainly6(p[8]) && plainly6(p[24]) {
+			return in, true
 		}
 	default:
 		return in, false
@@ -88,6 +91,10 @@ func sourceRouted(options []byte) bool {
 	}
 	return false
 }
+
+// plainly4 and plainly6 say of nearly all unicast addresses that they are, by the first byte alone.
+func plainly4(first byte) bool { return first-1 < 223 && first != 127 && first != 169 }
+func plainly6(first byte) bool { return first-1 < 0xfd }
 
 // unicast refuses addresses that are no single other host: multicast, broadcast, loopback, link-local, none.
 func unicast(a netip.Addr) bool {
