@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sort"
 )
 
 // Routes says which session an inner destination belongs to.
@@ -24,7 +25,7 @@ type routes Routes
 // SetRoutes replaces the routes; r is copied.
 func (p *Plane) SetRoutes(r *Routes) {
 	n := &routes{Hosts: maps.Clone(r.Hosts), Prefixes: slices.Clone(r.Prefixes)}
-	slices.SortStableFunc(n.Prefixes, func(a, b PrefixRoute) int { return b.Prefix.Bits() - a.Prefix.Bits() })
+	sort.SliceStable(n.Prefixes, func(i, j int) bool { return n.Prefixes[i].Prefix.Bits() > n.Prefixes[j].Prefix.Bits() })
 	p.routes.Store(n)
 }
 

@@ -1,8 +1,8 @@
 package node
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/key"
@@ -148,7 +148,7 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 	if len(found) == 0 && s.active == nil {
 		found = n.secondChance(now, s)
 	}
-	slices.SortStableFunc(found, func(a, b route.Path) int { return cmp.Compare(a.Cost, b.Cost) })
+	sort.SliceStable(found, func(i, j int) bool { return found[i].Cost < found[j].Cost })
 	return found
 }
 
