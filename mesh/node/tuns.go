@@ -99,6 +99,7 @@ func (n *Node) DetachTUN(_ context.Context, device string) error {
 		return nil
 	}
 	delete(n.tuns, device)
+	n.streams.TUNGone()
 	err := n.letGo(parts)
 	n.log.Info("tun detached", "device", device)
 	return err
@@ -121,12 +122,15 @@ func (n *Node) closeBroken(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case t := <-n.broken:
-			n.forget(t)
+			if n.forget(t) {
+				n.streams.TUNGone()
+			}
 		}
 	}
 }
 
-func (n *Node) forget(t forward.TUN) {
+// forget lets go of the device that t is a queue of; false: that was done already.
+func (n *Node) forget(t forward.TUN) bool {
 	n.tunMu.Lock()
 	defer n.tunMu.Unlock()
 	for device, parts := range n.tuns {
@@ -134,10 +138,11 @@ func (n *Node) forget(t forward.TUN) {
 			if p.tun == t {
 				delete(n.tuns, device)
 				_ = n.letGo(parts)
-				return
+				return true
 			}
 		}
 	}
+	return false
 }
 
 // queuesByLoop counts the queues that each loop reads.
