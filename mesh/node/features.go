@@ -71,6 +71,7 @@ func (n *Node) features() []api.Feature {
 				has = slices.DeleteFunc(has, func(f api.Feature) bool { return f.Name == api.FeatureMultiQueue && !f.On })
 			}
 			all = append(all, has...)
+			all = append(all, n.streamFeature(device))
 		}
 	}
 	return all

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"skywire/mesh/node/api"
 	"skywire/mesh/stream"
 	"skywire/mesh/stream/meshtcp"
 )
@@ -24,7 +25,7 @@ func (k *kernel) with(f func(meshtcp.Opener) error) error {
 	n.tunMu.Unlock()
 	err := error(meshtcp.ErrNoDevice)
 	for _, d := range devices {
-		o := meshtcp.Opener{Address: n.network.Address(n.identity.Public()), Device: d, Congestion: meshtcp.BBR}
+		o := n.opener(d)
 		if err = f(o); err == nil {
 			return nil
 		}
@@ -36,6 +37,26 @@ func (k *kernel) with(f func(meshtcp.Opener) error) error {
 		}
 	}
 	return err
+}
+
+func (n *Node) opener(device string) meshtcp.Opener {
+	return meshtcp.Opener{Address: n.network.Address(n.identity.Public()), Device: device, Congestion: meshtcp.BBR}
+}
+
+// streamFeature says whether streams can go over a device.
+func (n *Node) streamFeature(device string) api.Feature {
+	err := n.opener(device).Available()
+	found := ""
+	if err != nil {
+		found = err.Error()
+	}
+	return api.NewFeature("tun "+device, api.FeatureStreamTCP, err == nil, found, "")
+}
+
+// streamStatus is what node.status says of streams.
+func (n *Node) streamStatus() api.StreamStatus {
+	s := n.streams.Stats()
+	return api.StreamStatus{Open: max(s.Streams-s.OnTCP, 0), OnTCP: s.OnTCP, Moved: s.Moved, NotMoved: s.Unmoved, Strangers: s.Strangers}
 }
 
 // Available implements stream.Kernel.

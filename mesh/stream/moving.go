@@ -93,11 +93,12 @@ func (e *Endpoint) ask(m *move) {
 		return
 	}
 	s.giveUp(m)
-	if errors.Is(err, ErrClosed) || errors.Is(err, signal.ErrBusy) {
-		return // this stream's own affair
+	var timeout net.Error
+	if errors.Is(err, signal.ErrNotFound) || errors.As(err, &timeout) && timeout.Timeout() {
+		// Not this stream's own affair, which may just have ended: there is no TCP there, or nothing comes through.
+		e.count.unmoved.Add(1)
+		s.conn.peer.noMoveUntil.Store(time.Now().Add(moveAgain).UnixNano())
 	}
-	e.count.unmoved.Add(1)
-	s.conn.peer.noMoveUntil.Store(time.Now().Add(moveAgain).UnixNano())
 	e.log.Debug("stream stays on quic", "peer", s.Peer().Short(), "service", s.service, "err", err)
 }
 

@@ -30,6 +30,7 @@ const (
 	FeatureUSO6       = "uso6"
 	FeatureJoinUDP    = "join_udp"
 	FeatureMultiQueue = "multi_queue"
+	FeatureStreamTCP  = "stream_tcp"
 )
 
 // NewFeature says of a feature that it is on, or what its lack costs. A remedy given takes the place of the usual one.
@@ -75,6 +76,9 @@ func lack(name string) (costs, remedy string) {
 		return "a system call for each UDP packet that programs here send (QUIC); TCP loses nothing", fmt.Sprintf(old, "6.2")
 	case FeatureJoinUDP:
 		return "a system call for each UDP packet for programs here (QUIC); TCP loses nothing", fmt.Sprintf(old, "6.2")
+	case FeatureStreamTCP:
+		return "streams stay with QUIC: some Mbit/s over long paths that lose packets, where TCP with BBR has many times that",
+			"modprobe tcp_bbr && sysctl -w net.ipv4.tcp_allowed_congestion_control='reno cubic bbr'"
 	case FeatureMultiQueue:
 		return "one event loop reads the device for all: matters from three cores on", ""
 	}
