@@ -118,6 +118,7 @@ func (s *Supervisor) start(a *config.App, args []string, sub *Subscriber) (*entr
 	}
 	openJournal(s.pipePath(e.id, "")+journalSuffix, 0).close(true) // of a viscript whose ids were lost
 	s.keepLines(e)
+	s.forward(e)
 	s.table[e.id] = e
 	s.forget()
 	return e, s.launch(e)
@@ -228,7 +229,7 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 		}
 		return
 	case e.asked:
-		s.setState(e, Exited, strings.TrimSuffix("stopped, "+reason, ", exited"))
+		s.setState(e, Exited, strings.TrimSuffix("stopped, "+reason, ", status 0"))
 	default:
 		if e.broken != "" { // however it ended then
 			exit, reason = proc.Exit{Unknown: true}, e.broken+"; "+reason
@@ -422,6 +423,9 @@ func (s *Supervisor) forget() {
 		}
 		if ended++; ended > keepEnded {
 			delete(s.table, e.id)
+			if e.endForward != nil {
+				e.endForward()
+			}
 			e.out.ring.close(true)
 		}
 	}
@@ -475,7 +479,7 @@ func describe(e proc.Exit) string {
 	case e.OOM:
 		return "out of memory: killed by the kernel"
 	case e.Code != nil && *e.Code == 0:
-		return "exited"
+		return "status 0"
 	case e.Code != nil:
 		return fmt.Sprintf("exit status %d", *e.Code)
 	case e.Signal != "":

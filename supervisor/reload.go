@@ -99,8 +99,12 @@ func (s *Supervisor) apply(file *config.File, p *Plan) {
 		if slices.Equal(e.args, e.app.DefaultArgs) {
 			e.args = slices.Clone(a.DefaultArgs)
 		}
+		told := e.app.Log
 		look := e.run != nil && !again && (!reflect.DeepEqual(e.app.Ready, a.Ready) || !reflect.DeepEqual(e.app.Health, a.Health) || e.app.Watchdog != a.Watchdog)
 		e.app = a
+		if told.File != a.Log.File || told.FileBytes != a.Log.FileBytes || told.Syslog != a.Log.Syslog {
+			s.forward(e)
+		}
 		if look {
 			e.minder.cancel()
 			if s.mind(e, true); e.ready {

@@ -88,6 +88,9 @@ func (s *Supervisor) saveEnd() {
 	os.Remove(s.runFile())
 	for _, e := range s.table {
 		e.out.ring.close(true)
+		for _, name := range []string{"file", "syslog"} {
+			os.Remove(s.pipePath(e.id, name) + cursorSuffix)
+		}
 	}
 	s.bus.close(true)
 }
@@ -177,7 +180,9 @@ func (s *Supervisor) restored(a savedApp) (*entry, offsets) {
 		stop: make(chan time.Duration, 1), rest: make(chan struct{}),
 	}
 	e.policy.row = a.Row
-	return e, s.keepLines(e)
+	from := s.keepLines(e)
+	s.forward(e)
+	return e, from
 }
 
 // keepLines has the lines of an entry outlive viscript, where the run directory is RAM, and returns how far an earlier
@@ -250,7 +255,8 @@ func (s *Supervisor) cleanPipes() {
 	for _, d := range list {
 		id, rest, _ := strings.Cut(d.Name(), ".")
 		n, err := strconv.ParseUint(id, 10, 64)
-		if e := s.table[n]; err != nil || e != nil && (e.run != nil || strings.HasPrefix(rest, strings.TrimPrefix(journalSuffix, "."))) {
+		kept := strings.HasPrefix(rest, strings.TrimPrefix(journalSuffix, ".")) || strings.HasSuffix(rest, cursorSuffix)
+		if e := s.table[n]; err != nil || e != nil && (e.run != nil || kept) {
 			continue
 		}
 		os.Remove(filepath.Join(dir, d.Name()))

@@ -107,9 +107,10 @@ type Supervisor struct {
 	ram      bool  // the run directory is RAM: lines of logs may be kept there
 	saveErr  error // of the last save
 
-	changed bool                 // a state has: settle has something to do
-	cron    *time.Timer          // the next start by schedule
-	due     map[string]time.Time // the next start of an app with a schedule
+	logFiles map[string]*logFile
+	changed  bool                 // a state has: settle has something to do
+	cron     *time.Timer          // the next start by schedule
+	due      map[string]time.Time // the next start of an app with a schedule
 
 	endRemote   context.CancelFunc
 	remoteEnded chan struct{}
@@ -122,30 +123,31 @@ type Supervisor struct {
 
 // entry is one start command.
 type entry struct {
-	id       uint64
-	app      *config.App
-	args     []string
-	state    State
-	note     string // the app's own status line
-	run      running
-	started  time.Time
-	restarts int
-	policy   policy
-	exit     *proc.Exit
-	reason   string
-	out      outlet
-	mark     string
-	token    string // hash of the SIGNAL_TOKEN
-	adopted  bool
-	minder   *minded
-	broken   string // why its run was broken off
-	held     bool   // waits for others before its start
-	ready    bool   // it said, or was seen, to serve
-	asked    bool   // told to stop
-	again    bool   // and then to start again
-	timer    *time.Timer
-	stop     chan time.Duration
-	rest     chan struct{} // closed when nothing of it runs
+	id         uint64
+	app        *config.App
+	args       []string
+	state      State
+	note       string // the app's own status line
+	run        running
+	started    time.Time
+	restarts   int
+	policy     policy
+	exit       *proc.Exit
+	reason     string
+	out        outlet
+	mark       string
+	token      string // hash of the SIGNAL_TOKEN
+	adopted    bool
+	minder     *minded
+	endForward context.CancelFunc // of its lines
+	broken     string             // why its run was broken off
+	held       bool               // waits for others before its start
+	ready      bool               // it said, or was seen, to serve
+	asked      bool               // told to stop
+	again      bool               // and then to start again
+	timer      *time.Timer
+	stop       chan time.Duration
+	rest       chan struct{} // closed when nothing of it runs
 }
 
 func (e *entry) active() bool { return e.state != Exited && e.state != Failed }
@@ -177,7 +179,7 @@ func New(c Config) (*Supervisor, error) {
 	}
 	s := &Supervisor{
 		c: c, log: c.Log, bus: NewRing(64 << 10), calls: make(chan func()), ended: make(chan struct{}),
-		table: map[uint64]*entry{}, began: c.now(), due: map[string]time.Time{},
+		table: map[uint64]*entry{}, began: c.now(), due: map[string]time.Time{}, logFiles: map[string]*logFile{},
 		cron: time.NewTimer(time.Hour),
 	}
 	s.cron.Stop()

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -66,19 +67,27 @@ type App struct {
 	Legacy      bool              `yaml:"legacy"` // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
 }
 
+// LocalSyslog is the word for the log of this system.
+const LocalSyslog = "local"
+
 // Log is the log of an app, beside log_bytes.
 type Log struct {
+	File      string `yaml:"file"`       // also into this file, in the state directory unless absolute: it wears out flash
+	FileBytes Size   `yaml:"file_bytes"` // that it may take with its older pieces, default DefaultFileBytes
+	Syslog    string `yaml:"syslog"`     // also to local, a socket's path, or host:port by UDP
+
 	Rate  *float64 `yaml:"rate"`  // lines a second, default DefaultLogRate; 0: no limit. Those above are counted
 	Level string   `yaml:"level"` // debug, info, warn or error: lines of less weight are not kept
 }
 
 // The defaults of an App.
 const (
-	DefaultLogRate  = 5000
-	DefaultStop     = 10 * time.Second
-	DefaultDelay    = time.Second
-	DefaultMaxDelay = time.Minute
-	DefaultLogBytes = 64 << 10
+	DefaultLogRate   = 5000
+	DefaultFileBytes = 1 << 20
+	DefaultStop      = 10 * time.Second
+	DefaultDelay     = time.Second
+	DefaultMaxDelay  = time.Minute
+	DefaultLogBytes  = 64 << 10
 )
 
 // Settings are the keys of 2017 plus our own.
@@ -217,6 +226,10 @@ func (a *App) complete() error {
 		return errors.New("a limit is negative")
 	case a.Log.Rate != nil && (*a.Log.Rate < 0 || *a.Log.Rate > 1e9):
 		return errors.New("log.rate is no number of lines a second")
+	case a.Log.FileBytes > 0 && a.Log.FileBytes < 4096:
+		return errors.New("log.file_bytes: 4096 or more")
+	case a.Log.Syslog != "" && a.Log.Syslog != LocalSyslog && a.Log.Syslog[0] != '/' && !strings.Contains(a.Log.Syslog, ":"):
+		return fmt.Errorf("log.syslog: %q, expected local, the path of a socket, or host:port", a.Log.Syslog)
 	case !slices.Contains([]string{"", "debug", "info", "warn", "error"}, a.Log.Level):
 		return fmt.Errorf("log.level: %q, expected debug, info, warn or error", a.Log.Level)
 	case a.LogBytes > 64<<20:
@@ -252,6 +265,9 @@ func (a *App) complete() error {
 	a.MaxDelay = max(a.MaxDelay, a.Delay)
 	if a.LogBytes == 0 {
 		a.LogBytes = DefaultLogBytes
+	}
+	if a.Log.FileBytes == 0 {
+		a.Log.FileBytes = DefaultFileBytes
 	}
 	if a.Log.Rate == nil {
 		rate := float64(DefaultLogRate)
