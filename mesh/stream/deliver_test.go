@@ -122,3 +122,31 @@ func roundTripOnce(t *testing.T, a *node, to key.Public) {
 	io.ReadAll(s)
 	s.Reset(0)
 }
+
+// TestSmallBox holds less of what waits for quic-go.
+func TestSmallBox(t *testing.T) {
+	t.Parallel()
+	memory := streamtest.New(1, streamtest.Conditions{})
+	me, peer := identity(t, 1), identity(t, 2).Public()
+	var held [2]uint64
+	for i, small := range []bool{false, true} {
+		e, err := stream.New(stream.Config{Identity: me, Network: memory.ID(), Carrier: memory.Carrier(me.Public()), Small: small})
+		if err != nil {
+			t.Fatal(err)
+		}
+		train := make([]byte, 14*1400)
+		train[0] = 0x40
+		for range 100 {
+			e.Deliver(peer, train, 1400)
+		}
+		held[i] = e.Stats().PacketsReceived * 1400
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := e.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	if held[1] == 0 || held[1] > 256<<10 || held[0] < 3*held[1] {
+		t.Errorf("holds %d bytes, a small one %d", held[0], held[1])
+	}
+}

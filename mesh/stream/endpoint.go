@@ -49,6 +49,7 @@ type Config struct {
 	Carrier  Carrier
 	Kernel   Kernel // the second carrier of streams; nil: there is none
 	Prefer   Prefer
+	Small    bool         // a box with little memory: smaller windows
 	Log      *slog.Logger // nil: silent
 }
 
@@ -81,6 +82,7 @@ type Endpoint struct {
 	self    key.Public
 	log     *slog.Logger
 	cert    tls.Certificate
+	share   int // of windows and ring: 1, or smallShare
 	conn    *packetConn
 	quic    *quic.Transport
 	count   counters
@@ -124,12 +126,15 @@ func New(c Config) (*Endpoint, error) {
 	}
 	self := c.Identity.Public()
 	e := &Endpoint{
-		carrier: c.Carrier, kernel: c.Kernel, prefer: c.Prefer, self: self, log: c.Log, cert: cert,
+		carrier: c.Carrier, kernel: c.Kernel, prefer: c.Prefer, self: self, log: c.Log, cert: cert, share: 1,
 		started: make(chan struct{}), ended: make(chan struct{}),
 		peers: map[key.Public]*peer{}, byAddr: map[netip.Addr]*peer{}, services: map[string]*Service{},
 		moves: map[*move]struct{}{},
 	}
-	e.conn, err = newPacketConn(c.Carrier, c.Network.Address(self), e.lookup, &e.count)
+	if c.Small {
+		e.share = smallShare
+	}
+	e.conn, err = newPacketConn(c.Carrier, c.Network.Address(self), ringSize/e.share, e.lookup, &e.count)
 	if err != nil {
 		return nil, fmt.Errorf("stream: %w", err)
 	}
@@ -206,10 +211,10 @@ func (e *Endpoint) quicConfig() *quic.Config {
 		HandshakeIdleTimeout:           handshakeIdle,
 		MaxIdleTimeout:                 idleTimeout,
 		KeepAlivePeriod:                keepAlive,
-		InitialStreamReceiveWindow:     streamWindow,
-		MaxStreamReceiveWindow:         maxStreamWindow,
-		InitialConnectionReceiveWindow: connWindow,
-		MaxConnectionReceiveWindow:     maxConnWindow,
+		InitialStreamReceiveWindow:     uint64(streamWindow / e.share),
+		MaxStreamReceiveWindow:         uint64(maxStreamWindow / e.share),
+		InitialConnectionReceiveWindow: uint64(connWindow / e.share),
+		MaxConnectionReceiveWindow:     uint64(maxConnWindow / e.share),
 		AllowConnectionWindowIncrease:  e.allowWindow,
 		MaxIncomingStreams:             MaxStreams,
 		MaxIncomingUniStreams:          -1,

@@ -36,14 +36,14 @@ type packetConn struct {
 	closed  chan struct{}
 }
 
-func newPacketConn(carrier Carrier, local netip.Addr, lookup func(netip.Addr) *peer, count *counters) (*packetConn, error) {
+func newPacketConn(carrier Carrier, local netip.Addr, waiting int, lookup func(netip.Addr) *peer, count *counters) (*packetConn, error) {
 	probe, err := newProbeSocket()
 	if err != nil {
 		return nil, err
 	}
 	return &packetConn{
 		carrier: carrier, lookup: lookup, local: udpAddr(local), probe: probe,
-		ring: newRing(ringSize), count: count, closed: make(chan struct{}),
+		ring: newRing(waiting), count: count, closed: make(chan struct{}),
 	}, nil
 }
 

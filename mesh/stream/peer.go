@@ -233,7 +233,7 @@ func (e *Endpoint) allowWindow(qc *quic.Conn, delta uint64) bool {
 		if c.quic != qc {
 			continue
 		}
-		if e.windows.Add(int64(delta)) > maxWindows {
+		if e.windows.Add(int64(delta)) > int64(maxWindows/e.share) {
 			e.windows.Add(-int64(delta))
 			return false
 		}
