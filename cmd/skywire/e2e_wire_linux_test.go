@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"strconv"
 	"strings"
 	"testing"
@@ -115,6 +116,36 @@ func TestE2EShrink(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestE2EOffload takes the offloads of the wires away under TCP, checksums first: what is refused is sent again in another
+// way, and not lost.
+func TestE2EOffload(t *testing.T) {
+	if _, err := exec.LookPath("ethtool"); err != nil {
+		t.Skip(err)
+	}
+	w := newWorld(t, "offload")
+	w.chain("a", "r1", "b")
+	w.reach("a", "b")
+	w.vpnUp("a", "b")
+	addr := w.address("b")
+	w.pings("a", addr)
+	tape := w.record("b")
+	gap, rate := w.longestGap("a", "b", addr, "offload", func() {
+		for _, e := range [][2]string{{"a", "next"}, {"r1", "prev"}, {"r1", "next"}, {"b", "prev"}} {
+			w.exec(e[0], "ethtool", "-K", e[1], "tx", "off")
+			w.exec(e[0], "ethtool", "-K", e[1], "gso", "off", "tso", "off", "gro", "off", "tx-udp-segmentation", "off")
+		}
+	})
+	t.Logf("nothing for %.1f s, %.0f Mbit/s, outer fields %v", gap, rate/1e6, outer(t, tape))
+	if gap > 1 {
+		t.Errorf("TCP stood still for %.1f s", gap)
+	}
+	for _, box := range []string{"a", "r1", "b"} {
+		if drops := fmt.Sprint(w.status(box)["drops"]); strings.Contains(drops, "send") {
+			t.Errorf("drops at %s: %s", box, drops)
+		}
 	}
 }
 
