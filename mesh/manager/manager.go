@@ -29,7 +29,6 @@ const (
 	localSmall   = 2 * time.Second  // how often the node beside us is asked for its records, in a small mesh
 	localLarge   = 10 * time.Second // the same where the answer is long
 	smallMesh    = 64               // records
-	acceptPause  = time.Second
 	callTimeout  = 10 * time.Second
 	freshLife    = 36 * time.Minute         // a little more than a node takes to sign anew
 	renewEvery   = time.Minute              // how often proposals that run out are looked for
@@ -129,34 +128,13 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer cancel()
 	var all sync.WaitGroup
 	all.Go(func() { m.loop(ctx) })
-	err = m.accept(ctx, &all)
+	err = app.ServeStreams(ctx, m.c.Node, report.Service, m.c.Log, func(peer key.Public, rw io.ReadWriteCloser) {
+		all.Go(func() { m.serve(ctx, peer, rw) })
+	})
 	cancel()
 	all.Wait()
 	m.save()
 	return err
-}
-
-// accept takes the streams of nodes until ctx ends.
-func (m *Manager) accept(ctx context.Context, all *sync.WaitGroup) error {
-	for {
-		peer, rw, err := m.c.Node.AcceptStream(ctx, report.Service)
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				rw.Close()
-			}
-			return nil
-		case errors.Is(err, app.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		case err != nil:
-			m.c.Log.Warn("stream not accepted", "err", err)
-			if !pause(ctx, acceptPause) {
-				return nil
-			}
-		default:
-			all.Go(func() { m.serve(ctx, peer, rw) })
-		}
-	}
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -317,15 +295,6 @@ func (m *Manager) save() {
 func FromApp(c *app.Client) Node { return appNode{c} }
 
 type appNode struct{ *app.Client }
-
-func (n appNode) AcceptStream(ctx context.Context, service string) (key.Public, io.ReadWriteCloser, error) {
-	in, err := n.Accept(ctx, service)
-	if err != nil {
-		return key.Public{}, nil, err
-	}
-	conn, err := in.Accept(nil)
-	return in.Peer, conn, err
-}
 
 func (n appNode) LocalRecords(ctx context.Context) ([]report.Record, error) {
 	var all []report.Record

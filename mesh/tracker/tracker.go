@@ -49,7 +49,6 @@ const (
 	idle        = 2 * Life
 	maxRecords  = 20 // signatures checked a second over all of TCP
 	maxLists    = 50 // lists made a second over all of TCP: each may be a megabyte that waits for its reader
-	acceptPause = time.Second
 	callTimeout = 10 * time.Second
 	localLook   = 2 * time.Second // how often the own node's services are read: a local call
 )
@@ -201,27 +200,11 @@ func (t *Tracker) serveNode(ctx context.Context) error {
 	defer all.Wait()
 	all.Go(func() { t.learn(ctx, n) })
 	slots := make(chan struct{}, maxStreams)
-	for {
-		peer, rw, err := n.AcceptStream(ctx, ServiceName)
-		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				rw.Close()
-			}
-			return nil
-		case errors.Is(err, app.ErrClosed):
-			return fmt.Errorf("accept: %w", err)
-		case err != nil:
-			t.c.Log.Warn("stream not accepted", "err", err)
-			if !pause(ctx, acceptPause) {
-				return nil
-			}
-			continue
-		}
+	return app.ServeStreams(ctx, n, ServiceName, t.c.Log, func(peer key.Public, rw io.ReadWriteCloser) {
 		if !t.enter(peer) {
 			rw.Close()
 			t.c.Log.Debug("stream refused", "key", peer, "err", "too many of this node")
-			continue
+			return
 		}
 		select {
 		case slots <- struct{}{}:
@@ -229,7 +212,7 @@ func (t *Tracker) serveNode(ctx context.Context) error {
 			t.leave(peer)
 			rw.Close()
 			t.c.Log.Warn("node refused", "key", peer, "err", "too many streams")
-			continue
+			return
 		}
 		if nc, ok := rw.(net.Conn); ok {
 			rw = patient(nc)
@@ -242,7 +225,7 @@ func (t *Tracker) serveNode(ctx context.Context) error {
 				t.c.Log.Debug("stream ended", "key", peer, "err", err)
 			}
 		})
-	}
+	})
 }
 
 func pause(ctx context.Context, d time.Duration) bool {
@@ -395,15 +378,4 @@ func (c *idleConn) Read(b []byte) (int, error) {
 }
 
 // FromApp makes a Node of the client of the node beside us.
-func FromApp(c *app.Client) Node { return appNode{c} }
-
-type appNode struct{ *app.Client }
-
-func (n appNode) AcceptStream(ctx context.Context, service string) (key.Public, io.ReadWriteCloser, error) {
-	in, err := n.Accept(ctx, service)
-	if err != nil {
-		return key.Public{}, nil, err
-	}
-	conn, err := in.Accept(nil)
-	return in.Peer, conn, err
-}
+func FromApp(c *app.Client) Node { return c }
