@@ -48,7 +48,7 @@ type move struct {
 	mu       sync.Mutex // guards the fields below
 	err      error      // what ended it
 	unwanted error      // the other end's word
-	gone     bool       // left is closed
+	gone     bool       // Close or Reset was called; left is closed soon after
 }
 
 func newMove(s *Stream) *move {
@@ -248,10 +248,11 @@ func (m *move) fail(err error) {
 // leave is Close, reset is Reset of the stream.
 func (m *move) leave() {
 	if m.depart() {
-		m.conn.SetReadDeadline(time.Unix(1, 0)) // wakes a Read; drain sets its own
+		m.conn.SetReadDeadline(time.Unix(1, 0)) // wakes a Read; drain, which waits for left, sets its own
 		m.closeWrite()
 		m.control.CloseWrite()
 		m.control.CloseRead(CodeNone)
+		close(m.left)
 	}
 }
 
@@ -259,10 +260,11 @@ func (m *move) reset(code uint64) {
 	if m.depart() {
 		m.control.Reset(code)
 		abort(m.conn)
+		close(m.left)
 	}
 }
 
-// depart notes that the stream is no longer ours; false: known.
+// depart notes that the stream is no longer ours, before left is closed; false: known.
 func (m *move) depart() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -270,7 +272,6 @@ func (m *move) depart() bool {
 		return false
 	}
 	m.gone = true
-	close(m.left)
 	return true
 }
 
@@ -292,10 +293,11 @@ func (m *move) closeWrite() error {
 }
 
 func (m *move) Read(b []byte) (int, error) {
-	select {
-	case <-m.left:
+	m.mu.Lock()
+	gone := m.gone
+	m.mu.Unlock()
+	if gone {
 		return 0, ErrClosed
-	default:
 	}
 	n, err := m.conn.Read(b)
 	if errors.Is(err, io.EOF) {

@@ -218,6 +218,8 @@ func (e *Endpoint) offer(ctx context.Context, m *move, in *Incoming) error {
 	if err != nil {
 		return err
 	}
+	stop := context.AfterFunc(control.quic.Context(), func() { ln.Close() }) // the other end has given up
+	defer stop()
 	conn, err := e.answer(ctx, ln, m.stream.conn.peer.addr, &o)
 	if err != nil {
 		return err
