@@ -338,7 +338,7 @@ func TestBacklogDelay(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, tt.senders, 0, tt.ecn, 20*time.Second, 1<<30)
+			w := newWorld(t, tt.senders, 0, tt.ecn, 10*time.Second, 1<<30)
 			w.run(t)
 			slices.Sort(w.queued)
 			n := len(w.queued)
@@ -363,7 +363,7 @@ func TestBacklogDelay(t *testing.T) {
 func TestBacklogTurns(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct{ from, to float64 }{{2, 50}, {50, 2}} {
-		w := newWorld(t, 4, 0, true, 40*time.Second, 1<<30)
+		w := newWorld(t, 4, 0, true, 20*time.Second, 1<<30)
 		w.socket.rate, w.turn = tt.from*1e6/8, tt.to*1e6/8
 		w.run(t)
 		slices.Sort(w.queued)
@@ -431,7 +431,7 @@ func TestBacklogKeepsOrder(t *testing.T) {
 			}
 			p.b.tun.got = p.b.tun.got[:0]
 		}
-		for range 3000 {
+		for range 600 {
 			for range r.IntN(60) {
 				x := p.packet(100+r.IntN(4)*400, sent)
 				if sent%2 == 1 {
@@ -518,7 +518,7 @@ func TestBacklogRing(t *testing.T) {
 	q := b.queues[0]
 	q.size = 10_000
 	var model [][]byte
-	for range 100_000 {
+	for range 10_000 {
 		if r.IntN(3) > 0 {
 			train := make([]byte, 1+r.IntN([]int{10, 500, 4000}[r.IntN(3)]))
 			for i := range train {
