@@ -109,7 +109,7 @@ func (b *bench) add(name string, build func(name string) *way, programs ...strin
 		b.must(err)
 		return
 	}
-	if gone := missing(programs...); len(gone) > 0 {
+	if gone := b.missing(programs...); len(gone) > 0 {
 		b.t.Logf("%s left out: %v is missing (.ci/tools bench installs it)", name, gone)
 		return
 	}

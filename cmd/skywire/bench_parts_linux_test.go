@@ -15,7 +15,7 @@ func (b *bench) direct() {
 		b.box[h.box].Setenv("GODEBUG", "cpu.aes=off")
 	}
 	b.add("veth", func(n string) *way { return newWay(n, "a", "b", hops[0].next) })
-	b.add("copy", func(n string) *way { return b.bareCopy(n, "10.60.0", "a", "b") })
+	b.add("copy", func(n string) *way { return b.bareCopy(n, "10.60.0", "a", "b") }, fetched)
 	b.others(hops, true)
 	b.add("skywire", func(n string) *way { return b.skywire(n, hops, false) })
 	b.add("chacha", func(n string) *way { return b.skywire(n, chacha, false) })
@@ -24,8 +24,8 @@ func (b *bench) direct() {
 // others adds the tunnels of others between two neighbours, or between the ends of a routed line.
 func (b *bench) others(hops []hop, all bool) {
 	b.t.Helper()
-	b.add("wireguard", func(n string) *way { return b.wireguard(n, "wg0", "10.61.0", hops...) })
-	b.add("nebula", func(n string) *way { return b.nebula(n, "neb0", "10.62.0", hops...) })
+	b.add("wireguard", func(n string) *way { return b.wireguard(n, "wg0", "10.61.0", hops...) }, fetched)
+	b.add("nebula", func(n string) *way { return b.nebula(n, "neb0", "10.62.0", hops...) }, fetched)
 	if all {
 		once := len(b.ways)
 		b.add("tinc", func(n string) *way { return b.tinc(n, "tinc0", "10.63.0", hops...) }, "tincd")
@@ -53,11 +53,11 @@ func (b *bench) relay() {
 func (b *bench) between(hops []hop, plain bool) {
 	b.t.Helper()
 	b.add("routed", func(n string) *way { return newWay(n, hops[0].box, hops[len(hops)-1].box, hops[len(hops)-2].next) })
-	b.add("wg routed", func(n string) *way { return b.wireguard(n, "wg0", "10.61.0", ends(hops)...) })
-	b.add("wg relay", func(n string) *way { return b.wireguard(n, "wg1", "10.65.0", hops...) })
+	b.add("wg routed", func(n string) *way { return b.wireguard(n, "wg0", "10.61.0", ends(hops)...) }, fetched)
+	b.add("wg relay", func(n string) *way { return b.wireguard(n, "wg1", "10.65.0", hops...) }, fetched)
 	if len(hops) == 3 {
-		b.add("neb routed", func(n string) *way { return b.nebula(n, "neb0", "10.62.0", ends(hops)...) })
-		b.add("neb relay", func(n string) *way { return b.nebula(n, "neb1", "10.66.0", hops...) })
+		b.add("neb routed", func(n string) *way { return b.nebula(n, "neb0", "10.62.0", ends(hops)...) }, fetched)
+		b.add("neb relay", func(n string) *way { return b.nebula(n, "neb1", "10.66.0", hops...) }, fetched)
 	}
 	b.add("skywire", func(n string) *way { return b.skywire(n, hops, plain) })
 }
@@ -126,7 +126,7 @@ func (b *bench) slowDirect() {
 	b.add("offload", func(n string) *way { return b.skywire(n, offload, false) })
 }
 
-// slowRelay has r as the slow box.
+// slowRelay has r as the slow box, and q with the offloads that do not need the card.
 func (b *bench) slowRelay() {
 	b.t.Helper()
 	hops := b.line("10.3", "c", "r", "d")
@@ -135,6 +135,12 @@ func (b *bench) slowRelay() {
 	b.cutWires(hops)
 	b.serve(hops)
 	b.between(hops, true)
+	offload := b.line("10.4", "e", "q", "f")
+	b.pin(1, "e", "f")
+	b.pin(0, "q")
+	b.cutWires(offload)
+	b.serve(offload)
+	b.add("offload", func(n string) *way { return b.skywire(n, offload, false) })
 }
 
 // name of a file for a part or way.

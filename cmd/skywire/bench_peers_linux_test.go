@@ -252,9 +252,19 @@ func (b *bench) openvpn(name, dev, subnet string, hops ...hop) *way {
 	return y
 }
 
-// missing names the programs of the system that a list wants and the machine does not have.
-func missing(programs ...string) []string {
+// fetched stands for the programs of .ci/bench in a list of programs.
+const fetched = "what .ci/bench builds"
+
+// missing names the programs that a way wants and the machine does not have, and cannot fetch.
+func (b *bench) missing(programs ...string) []string {
 	return slices.DeleteFunc(programs, func(p string) bool {
+		if p == fetched {
+			_, err := benchTools()
+			if err != nil {
+				b.t.Log(err)
+			}
+			return err == nil
+		}
 		_, err := exec.LookPath(p)
 		return err == nil
 	})

@@ -68,6 +68,9 @@ var goals = []goal{
 	{"slow direct", "busy p99", "skywire", "wireguard", 0},
 	{"slow relay", "tcp", "skywire", "routed", 0},
 	{"slow relay", "tcp", "skywire", "wg relay", 0},
+	{"slow relay", "tcp", "offload", "wg relay", 0},
+	{"slow relay", "hop", "offload", "wg relay", 0},
+	{"slow relay", "udp 64", "offload", "neb relay", 0},
 	{"slow relay", "udp 64", "skywire", "routed", 0},
 	{"slow relay", "udp 64", "skywire", "neb relay", 0},
 }
