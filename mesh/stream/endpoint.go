@@ -116,10 +116,7 @@ func New(c Config) (*Endpoint, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	cert, err := certificate(c.Identity)
-	if err != nil {
-		return nil, err
-	}
+	cert := certificate(c.Identity)
 	reset, err := resetKey(c.Identity)
 	if err != nil {
 		return nil, err
