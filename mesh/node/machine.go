@@ -30,8 +30,8 @@ type machine struct {
 	socketBuffer            int // asked for one socket; 0: as mesh/link/udp thinks best
 }
 
-// newMachine measures the box and applies the settings. On one or two cores one loop is best: with the kernel's half of
-// the work on the other one it moves more than two do.
+// newMachine measures the box and applies the settings. On two cores a second loop moves no more than one does, since the
+// kernel's half of the work has the other core, and it costs its buffers.
 func newMachine(c *Config) machine {
 	m := machine{cpus: runtime.NumCPU(), loops: c.Loops, memory: c.Memory, inbox: inboxSize}
 	if m.loops == 0 {
