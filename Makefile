@@ -38,7 +38,7 @@ OTHER := darwin/arm64 windows/amd64
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench bench-e2e bench-slow fuzz demo install clean
+.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size reflect bench bench-e2e bench-slow bench-doc fuzz demo install clean
 
 all: build
 
@@ -114,12 +114,20 @@ bench:
 # parts, rounds, profiles and the folder of the results stand in cmd/skywire/bench_e2e_linux_test.go.
 bench-e2e:
 	@.ci/tools bench
-	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBench(E2E|Relay|Impair)$$' ./cmd/skywire
+	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBench(E2E|Relay|Impair|QUIC)$$' ./cmd/skywire
 
 # The same with a box that has one processor, without AES and without any offload.
 bench-slow:
 	@.ci/tools bench
 	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBenchSlow$$' ./cmd/skywire
+
+# The last results of both, part by part, become the figures of BENCH.md.
+bench-doc:
+	@{ sed '/^<!-- figures -->/q' mesh/forward/BENCH.md; echo; \
+	  for p in direct relay relay3 cut core forwarding impaired streams slow-direct slow-relay; do \
+	    f=$(OUT)/bench/results/$$p.md; if [ -f $$f ]; then cat $$f; fi; \
+	  done; sed -n '/^<!-- end -->/,$$p' mesh/forward/BENCH.md; } >$(OUT)/BENCH.md
+	@mv $(OUT)/BENCH.md mesh/forward/BENCH.md
 
 fuzz:
 	@for p in $$($(GO) list ./...); do \
