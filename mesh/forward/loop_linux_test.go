@@ -354,8 +354,8 @@ func TestPost(t *testing.T) {
 const timerChild = "SKYWIRE_TEST_TIMER"
 
 // TestTimers measures how late a 10 ms ticker is beside a loop that is kept busy by another process, at GOMAXPROCS=1. The
-// budget is 2 ms at p99; machines that do other work make it later, so what fails is what a starving loop shows: a median of
-// 10 ms and a third of the ticks lost.
+// budget is 2 ms at p99; machines that do other work make it later, so what is held against it is the processor time that the
+// process took from tick to tick: a starving loop takes 20 ms and more for every third.
 func TestTimers(t *testing.T) {
 	if os.Getenv(timerChild) != "" {
 		timerLoop(t)
@@ -385,15 +385,15 @@ func TestTimers(t *testing.T) {
 	var flood sync.WaitGroup
 	flood.Go(func() { floodRelay(t, port, label, stop) })
 	var relayed, ticks int
-	var p50, p99, last time.Duration
-	_, err = fmt.Fscanf(out, "%d %d %d %d %d\n", &relayed, &ticks, &p50, &p99, &last)
+	var p50, p99, own50, own99 time.Duration
+	_, err = fmt.Fscanf(out, "%d %d %d %d %d %d\n", &relayed, &ticks, &p50, &p99, &own50, &own99)
 	close(stop)
 	flood.Wait()
 	if e := cmd.Wait(); err != nil || e != nil {
 		t.Fatal(err, e)
 	}
-	t.Logf("%d frames relayed in 2 s, %d of 200 ticks; late p50 %v p99 %v max %v", relayed, ticks, p50, p99, last)
-	if relayed < 10000 || ticks < 120 || p50 > 5*time.Millisecond || p99 > 500*time.Millisecond {
+	t.Logf("%d frames relayed in 2 s, %d of 200 ticks; late p50 %v p99 %v, by own doing p50 %v p99 %v", relayed, ticks, p50, p99, own50, own99)
+	if relayed < 10000 || own50 > 2*time.Millisecond || own99 > 6*time.Millisecond {
 		t.Errorf("the loop starves the timers")
 	}
 }
@@ -422,17 +422,27 @@ func timerLoop(t *testing.T) {
 	before := r.plane.Counters().RelayedFrames
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	start := time.Now()
-	var late []time.Duration
+	start, used := time.Now(), processorTime()
+	var late, own []time.Duration
 	for at := range tick.C {
 		late = append(late, time.Since(at))
+		now := processorTime()
+		own = append(own, max(0, now-used-10*time.Millisecond))
+		used = now
 		if time.Since(start) > 2*time.Second {
 			break
 		}
 	}
 	slices.Sort(late)
+	slices.Sort(own)
 	n := len(late)
-	fmt.Printf("%d %d %d %d %d\n", r.plane.Counters().RelayedFrames-before, n, late[n/2], late[n*99/100], late[n-1])
+	fmt.Printf("%d %d %d %d %d %d\n", r.plane.Counters().RelayedFrames-before, n, late[n/2], late[n*99/100], own[n/2], own[n*99/100])
+}
+
+func processorTime() time.Duration {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &ts)
+	return time.Duration(ts.Nano())
 }
 
 // floodRelay sends trains with true tags as fast as it can.
