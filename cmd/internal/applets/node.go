@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"syscall"
@@ -540,7 +541,7 @@ func (r *pingReport) print(f *applet.Flags, e *applet.Env, rtts []float64, last 
 		r.Loss = float64(r.Sent-r.Received) / float64(r.Sent)
 	}
 	if len(rtts) > 0 {
-		slices.Sort(rtts)
+		sort.Slice(rtts, func(i, j int) bool { return rtts[i] < rtts[j] })
 		sum := 0.0
 		for _, v := range rtts {
 			sum += v
