@@ -111,8 +111,11 @@ func removeDead(path string) error {
 		return fmt.Errorf("listen %s: a file that is no socket is in the way", path)
 	}
 	if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+		lives := listenerLives(c)
 		c.Close()
-		return fmt.Errorf("listen %s: %w", path, ErrInUse)
+		if lives {
+			return fmt.Errorf("listen %s: %w", path, ErrInUse)
+		}
 	}
 	return os.Remove(path)
 }

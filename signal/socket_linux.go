@@ -120,6 +120,13 @@ func PeerCred(c net.Conn) (Cred, error) {
 	return Cred{PID: int(uc.Pid), UID: uc.Uid, GID: uc.Gid}, nil
 }
 
+// listenerLives reports whether the process that opened the socket at the other end still is there. When it was killed in
+// the middle of starting a program, the child has the socket open for a moment, and would hold up whoever follows.
+func listenerLives(c net.Conn) bool {
+	cred, err := PeerCred(c)
+	return err != nil || cred.PID <= 0 || syscall.Kill(cred.PID, 0) != syscall.ESRCH
+}
+
 // Pair returns two connected unix sockets, one to keep and one to give to a child as SIGNAL_FD.
 func Pair() (*net.UnixConn, *os.File, error) {
 	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)

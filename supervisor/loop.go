@@ -238,6 +238,7 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 	}
 	if !e.active() {
 		e.out.tap.end()
+		e.out.ring.idle()
 	}
 }
 

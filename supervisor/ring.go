@@ -113,6 +113,15 @@ func (r *Ring) appendLocked(l Line) {
 	r.lines = r.lines[drop:]
 }
 
+// idle gives the journal's descriptor back until somebody writes again.
+func (r *Ring) idle() {
+	r.wmu.Lock()
+	defer r.wmu.Unlock()
+	if r.keep != nil {
+		r.keep.close(false)
+	}
+}
+
 // close ends the journal; with forget its files go too.
 func (r *Ring) close(forget bool) {
 	r.wmu.Lock()

@@ -55,6 +55,9 @@ func (s *Supervisor) runFile() string { return filepath.Join(s.c.RunDir, "viscri
 // save writes what runs, and the ids when more are needed. When that fails (a full disk) viscript goes on and says so
 // once: the apps matter more.
 func (s *Supervisor) save() {
+	if s.restoring { // half of the table would be written over the whole of it
+		return
+	}
 	var err error
 	if s.nextID > s.reserved {
 		if err = writeAtomic(s.idFile(), savedIDs{s.nextID + reserveIDs}, true); err == nil {
@@ -149,6 +152,7 @@ func (s *Supervisor) restore() {
 	} else if ids.LastID <= st.LastID+reserveIDs {
 		s.nextID = st.LastID // killed: no need to skip what was only reserved
 	}
+	s.restoring = true
 	for _, a := range st.Apps {
 		s.nextID = max(s.nextID, a.ID)
 		e, from := s.restored(a)
@@ -162,8 +166,15 @@ func (s *Supervisor) restore() {
 			s.resume(e, a)
 		}
 	}
+	s.restoring = false
+	s.save()
 	s.forget()
 	s.cleanPipes()
+	marks := map[string]bool{}
+	for _, e := range s.table {
+		marks[e.mark] = true
+	}
+	s.host.Sweep(func(mark string) bool { return marks[mark] })
 }
 
 // restored makes the entry of an app of the last run.

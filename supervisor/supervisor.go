@@ -98,14 +98,15 @@ type Supervisor struct {
 	ctx context.Context
 
 	// Only the loop touches what follows.
-	file     *config.File
-	table    map[uint64]*entry
-	nextID   uint64
-	reserved uint64 // ids up to here are written off in the state directory
-	closing  bool
-	frozen   bool  // an upgrade is under way: nothing is started
-	ram      bool  // the run directory is RAM: lines of logs may be kept there
-	saveErr  error // of the last save
+	file      *config.File
+	table     map[uint64]*entry
+	nextID    uint64
+	reserved  uint64 // ids up to here are written off in the state directory
+	closing   bool
+	restoring bool  // what an earlier viscript has left is being taken hold of
+	frozen    bool  // an upgrade is under way: nothing is started
+	ram       bool  // the run directory is RAM: lines of logs may be kept there
+	saveErr   error // of the last save
 
 	logFiles map[string]*logFile
 	changed  bool                 // a state has: settle has something to do

@@ -355,29 +355,31 @@ func (c *Child) Kill() []ID {
 // Release forgets the tree: nothing of it is left, or nobody cares any more.
 func (c *Child) Release() {
 	c.host.mu.Lock()
+	defer c.host.mu.Unlock()
 	delete(c.host.trees, c)
-	c.host.mu.Unlock()
 	c.dropCgroup()
+	c.host.sweepLocked()
 }
 
+// dropCgroup needs the lock of the host.
 func (c *Child) dropCgroup() {
-	if c.group != "" {
-		removeGroups(c.group)
-	}
-	for _, dir := range c.extra {
-		removeGroups(dir)
+	for _, dir := range append(c.extra, c.group) {
+		if dir != "" && !removeGroups(dir) {
+			c.host.left = append(c.host.left, dir)
+		}
 	}
 }
 
-// removeGroups removes a cgroup folder and those below; their files are not real.
-func removeGroups(dir string) {
+// removeGroups removes a cgroup folder and those below; their files are not real. It reports whether it is gone.
+func removeGroups(dir string) bool {
 	list, _ := os.ReadDir(dir)
 	for _, d := range list {
 		if d.IsDir() {
 			removeGroups(filepath.Join(dir, d.Name()))
 		}
 	}
-	os.Remove(dir)
+	err := os.Remove(dir)
+	return err == nil || errors.Is(err, os.ErrNotExist)
 }
 
 // groupPIDs returns the processes of a cgroup folder and those below.

@@ -9,30 +9,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handing calls exec with the numbers of these descriptors, which stay open over it. It returns, with everything as
-// before, only when exec does. Nothing is forked meanwhile, so no child gets them.
+// Handing calls exec with the numbers of these descriptors, which stay open over it, -1 for one that was closed
+// meanwhile. It returns, with everything as before, only when exec does. Nothing is forked meanwhile, so no child gets them.
 func Handing(conns []syscall.Conn, exec func(fds []int) error) error {
 	syscall.ForkLock.Lock()
 	defer syscall.ForkLock.Unlock()
 	fds := make([]int, len(conns))
 	for i, c := range conns {
+		fds[i] = -1
 		rc, err := c.SyscallConn()
 		if err != nil {
-			return err
+			continue
 		}
-		// The number is used after Control returns: the caller holds the descriptors open.
-		if err := rc.Control(func(fd uintptr) { fds[i] = int(fd) }); err != nil {
-			return err
-		}
-	}
-	for _, fd := range fds {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFD, 0); err != nil {
-			return os.NewSyscallError("fcntl", err)
-		}
+		// The number is used after Control returns. When its owner closes it meanwhile, the next program finds a stranger
+		// under a name that nobody asks for, and closes it.
+		rc.Control(func(fd uintptr) {
+			if _, err := unix.FcntlInt(fd, unix.F_SETFD, 0); err == nil {
+				fds[i] = int(fd)
+			}
+		})
 	}
 	err := exec(fds)
 	for _, fd := range fds {
-		syscall.CloseOnExec(fd)
+		if fd >= 0 {
+			syscall.CloseOnExec(fd)
+		}
 	}
 	return err
 }

@@ -25,6 +25,7 @@ type Host struct {
 	direct  map[int]bool        // started here and not yet waited for
 	zombies map[int]time.Time   // orphans that ended, when first seen
 	trees   map[*Child]struct{} // to tell whose orphan it is
+	left    []string            // cgroup folders that were busy still when their tree had ended
 }
 
 // NewHost looks at what this system offers. With subreaper (which belongs to the whole process, so only a main may ask
@@ -95,6 +96,7 @@ func (h *Host) Reap() (later bool) {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.sweepLocked()
 	for pid := range h.zombies {
 		if p, ok := all[pid]; !ok || p.state != 'Z' {
 			delete(h.zombies, pid)
@@ -117,6 +119,37 @@ func (h *Host) Reap() (later bool) {
 		delete(h.zombies, pid)
 	}
 	return later
+}
+
+// sweepLocked removes the folders that were busy when their tree had ended: the kernel lets go of a process a moment
+// after it can't be seen any more.
+func (h *Host) sweepLocked() {
+	left := h.left[:0]
+	for _, dir := range h.left {
+		if !removeGroups(dir) {
+			left = append(left, dir)
+		}
+	}
+	h.left = left
+}
+
+// Sweep removes what killed runs have left of launches that nobody knows any more: folders without processes.
+func (h *Host) Sweep(known func(mark string) bool) {
+	roots := []string{h.base}
+	for _, controller := range []string{"memory", "pids", "cpu"} {
+		roots = append(roots, cgroup1Folder(controller))
+	}
+	for _, root := range roots {
+		if root == "" {
+			continue
+		}
+		list, _ := os.ReadDir(root)
+		for _, d := range list {
+			if mark, ok := strings.CutPrefix(d.Name(), "viscript-"); ok && d.IsDir() && "viscript-"+mark != selfGroup && !known(mark) {
+				removeGroups(filepath.Join(root, d.Name()))
+			}
+		}
+	}
 }
 
 func (h *Host) ofTreeLocked(p stat) bool {

@@ -24,6 +24,9 @@ func (h *Host) Reaping() bool { return false }
 // Reap does nothing here.
 func (h *Host) Reap() bool { return false }
 
+// Sweep does nothing here.
+func (h *Host) Sweep(func(string) bool) {}
+
 // BootID is unknown here, so nothing is adopted.
 func BootID() string { return "" }
 
