@@ -40,6 +40,8 @@ func TestSoak(t *testing.T) {
 		x.note()
 	}
 	x.up()
+	w.write(soakApps) // nothing that starts by itself
+	x.allow(x.ask("viscript.reload", nil, nil))
 	for _, app := range []string{"tree", "crash", "web", "db", "good", "extra"} {
 		x.stopAll(app)
 	}
