@@ -45,6 +45,7 @@ func (s *Supervisor) loop(ctx context.Context) {
 			s.scheduled()
 		case <-done:
 			done = nil
+			s.tellManager("STOPPING=1")
 			s.closing, s.changed = true, true
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -247,6 +248,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.armSchedule()
 	s.autostart()
 	s.settle()
+	s.tellManager("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
 	s.loop(ctx)
 	cancel()
 	close(s.ended)

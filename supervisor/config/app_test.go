@@ -2,6 +2,8 @@ package config
 
 import (
 	"errors"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -115,4 +117,42 @@ func FuzzSchedule(f *testing.F) {
 			t.Errorf("%q: %v is not after %v", text, next, from)
 		}
 	})
+}
+
+// TestExample: the annotated file has every key, and what it calls defaults are the defaults.
+func TestExample(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("example.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, spelled := f.Apps["plain"], f.Apps["spelled"]
+	plain.Name = spelled.Name
+	for _, list := range []*[]string{
+		&spelled.DefaultArgs, &spelled.DependsOn, &spelled.Ready.Exec, &spelled.Health.Exec, &spelled.Hooks.Restart,
+		&spelled.Hooks.Ready, &spelled.Hooks.Failed,
+	} {
+		if len(*list) == 0 {
+			*list = nil // [] and nothing are the same
+		}
+	}
+	if len(spelled.Env) == 0 {
+		spelled.Env = nil
+	}
+	if !reflect.DeepEqual(plain, spelled) {
+		t.Errorf("the defaults are %+v, the file says %+v", plain, spelled)
+	}
+	for _, typ := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Settings](), reflect.TypeFor[Remote](), reflect.TypeFor[Ready](), reflect.TypeFor[Health](), reflect.TypeFor[Hooks](), reflect.TypeFor[Limits](), reflect.TypeFor[Log]()} {
+		keys := map[string]reflect.Type{}
+		keysOf(typ, keys)
+		for k := range keys {
+			if !strings.Contains(string(b), " "+k+":") {
+				t.Errorf("%s.%s is not in the file", typ.Name(), k)
+			}
+		}
+	}
 }
