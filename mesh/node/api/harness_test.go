@@ -42,11 +42,18 @@ func (f *fakeNode) Info() app.Info {
 func (f *fakeNode) Status(context.Context) (api.Status, error) {
 	return api.Status{Key: f.self, Name: "fake", Ready: true, Drops: map[string]uint64{}}, nil
 }
-func (f *fakeNode) Peers(context.Context) ([]api.Peer, error)     { return nil, nil }
-func (f *fakeNode) Paths(context.Context) ([]api.Path, error)     { return nil, nil }
-func (f *fakeNode) Routes(context.Context) ([]api.Route, error)   { return nil, nil }
-func (f *fakeNode) Records(context.Context) ([]api.Record, error) { return f.records, nil }
+func (f *fakeNode) Peers(context.Context) ([]api.Peer, error)   { return nil, nil }
+func (f *fakeNode) Paths(context.Context) ([]api.Path, error)   { return nil, nil }
+func (f *fakeNode) Routes(context.Context) ([]api.Route, error) { return nil, nil }
+func (f *fakeNode) Records(context.Context) ([]api.Record, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.records, nil
+}
+
 func (f *fakeNode) Services(_ context.Context, typ string) ([]app.Service, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.services != nil {
 		return f.services, nil
 	}

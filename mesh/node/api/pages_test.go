@@ -26,6 +26,7 @@ func TestLongLists(t *testing.T) {
 		keys[i] = k.Public()
 	}
 	slices.SortFunc(keys, func(a, b key.Public) int { return bytes.Compare(a[:], b[:]) })
+	b.node.mu.Lock()
 	for _, k := range keys {
 		r := api.Record{Key: k, Name: name, Version: name, Raw: make([]byte, 4096)}
 		for range 32 {
@@ -37,6 +38,7 @@ func TestLongLists(t *testing.T) {
 			b.node.services = append(b.node.services, app.Service{Name: name, Type: "vpn", Meta: meta, Key: r.Key, Node: name, RTT: 1.0 / 3})
 		}
 	}
+	b.node.mu.Unlock()
 	seen := 0
 	var after api.RecordsParams
 	for {

@@ -195,6 +195,17 @@ func (s *Server) begin(f func()) bool {
 	return true
 }
 
+// enter has Run wait for the goroutine of another, until it calls work.Done; false as for begin.
+func (s *Server) enter() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || s.base == nil {
+		return false
+	}
+	s.work.Add(1)
+	return true
+}
+
 // context is Run's; nil outside of it.
 func (s *Server) context() context.Context {
 	s.mu.Lock()

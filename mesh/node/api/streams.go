@@ -27,7 +27,6 @@ func (s *Server) serveStream(ctx context.Context, c *client, line []byte) {
 		s.wait(ctx, c, r.Params.Service)
 		return
 	}
-	defer c.close()
 	s.dial(ctx, c, r.Params)
 }
 
@@ -71,12 +70,25 @@ func (c *client) hear(ctx context.Context, v any) (*os.File, error) {
 	return files[0], nil
 }
 
-// dial opens a stream for a program and joins it with the program's connection, or with the one that it hands over.
+// dial opens a stream for a program and joins it with the program's connection, or with the one that it hands over. It
+// owns c. Streams stay long: they get a goroutine whose stack has not grown by all that was before.
 func (s *Server) dial(ctx context.Context, c *client, p app.RequestParams) {
+	serve := s.dialled(ctx, c, p)
+	switch {
+	case serve == nil:
+		c.close()
+	case !s.begin(func() { defer c.close(); serve() }): // the node ends, and with it ctx: serve only tidies up
+		serve()
+		c.close()
+	}
+}
+
+// dialled opens the stream and returns what serves it until it ends, nil if there is none.
+func (s *Server) dialled(ctx context.Context, c *client, p app.RequestParams) (serve func()) {
 	k, err := key.Parse(p.Key)
 	if err != nil {
 		c.refuse(signal.Errorf(signal.ErrUsage, "key %q: %v", p.Key, err))
-		return
+		return nil
 	}
 	dialing, cancel := context.WithCancel(ctx)
 	stop := watch(c.UnixConn, cancel)
@@ -85,21 +97,20 @@ func (s *Server) dial(ctx context.Context, c *client, p app.RequestParams) {
 	cancel()
 	if err != nil {
 		c.refuse(err)
-		return
+		return nil
 	}
 	if err := c.say(app.Response{Result: &app.Result{Key: k.String(), Reply: st.Reply()}}); err != nil {
 		st.Reset(stream.CodeReset)
-		return
+		return nil
 	}
 	if !p.HandOver {
-		s.pump(ctx, st, c.UnixConn)
-		return
+		return func() { s.pump(ctx, st, c.UnixConn) }
 	}
 	var line struct {
 		HandOver bool `json:"handover"`
 	}
 	f, err := c.hear(ctx, &line)
-	s.pumpHandedOver(ctx, c, st, f, err)
+	return func() { s.pumpHandedOver(ctx, c, st, f, err) }
 }
 
 // pump joins a stream with a program's own connection.
@@ -182,12 +193,11 @@ func (s *Server) offer(ctx context.Context, sv *service, in *stream.Incoming) {
 		in.Refuse(signal.Errorf(signal.ErrNotRunning, "the node ends"))
 		return
 	}
-	done := make(chan struct{})
-	if !s.begin(func() { <-done }) {
+	if !s.enter() {
 		in.Refuse(signal.Errorf(signal.ErrNotRunning, "the node ends"))
 		return
 	}
-	defer close(done)
+	defer s.work.Done()
 	for {
 		w, why := sv.next(base, in)
 		if why != nil {
@@ -203,14 +213,15 @@ func (s *Server) offer(ctx context.Context, sv *service, in *stream.Incoming) {
 // hand gives one program the stream; false: the program has gone, try another.
 func (s *Server) hand(ctx context.Context, sv *service, in *stream.Incoming, c *client, alive bool) bool {
 	defer c.close()
-	if !alive || c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header()}}) != nil {
+	if !alive {
 		return false
 	}
 	sv.count(1)
 	defer sv.count(-1)
-	var v app.Verdict
-	f, err := c.hear(ctx, &v)
+	v, f, ok, err := c.ask(ctx, in)
 	switch {
+	case !ok:
+		return false
 	case err != nil:
 		in.Refuse(signal.Errorf(signal.ErrInternal, "service %q gave no answer", sv.Name))
 	case v.Error != nil || !v.OK:
@@ -226,6 +237,20 @@ func (s *Server) hand(ctx context.Context, sv *service, in *stream.Incoming, c *
 		f.Close()
 	}
 	return true
+}
+
+// ask tells a program of a stream and hears its verdict; ok false: the program has gone. It does so beside, for the stack
+// that JSON needs would stay with the stream as long as that lives.
+func (c *client) ask(ctx context.Context, in *stream.Incoming) (v app.Verdict, f *os.File, ok bool, err error) {
+	done := make(chan struct{})
+	go func() { // ends before ask does
+		defer close(done)
+		if ok = c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header()}}) == nil; ok {
+			f, err = c.hear(ctx, &v)
+		}
+	}()
+	<-done
+	return v, f, ok, err
 }
 
 // accepted joins an accepted stream.

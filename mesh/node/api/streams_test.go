@@ -300,13 +300,15 @@ func TestThousandStreams(t *testing.T) {
 	server, client := b.client(t), a.client(t)
 	offer(t, server, "echo")
 	serveEcho(t, server, "echo")
-	const streams = 1000
-	hold := make(chan struct{})
+	const streams, atOnce = 1000, 100 // what waits longer than takeTimeout on a busy machine is refused
+	hold, dialling := make(chan struct{}), make(chan struct{}, atOnce)
 	var open, done sync.WaitGroup
 	open.Add(streams)
 	for i := range streams {
 		done.Go(func() {
+			dialling <- struct{}{}
 			s, err := client.Dial(t.Context(), b.key, "echo", nil)
+			<-dialling
 			open.Done()
 			if err != nil {
 				t.Errorf("stream %d: %v", i, err)
