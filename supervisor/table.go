@@ -75,8 +75,8 @@ func (e *entry) item() Item {
 	if e.exit != nil {
 		it.ExitCode = e.exit.Code
 	}
-	if e.reason != "" {
-		it.ExitReason = &e.reason
+	if reason := e.reason; reason != "" { // a copy: the entry goes on
+		it.ExitReason = &reason
 	}
 	return it
 }
