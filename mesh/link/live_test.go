@@ -278,6 +278,55 @@ func TestPieces(t *testing.T) {
 	}
 }
 
+// TestSendAll sends messages together: all come, in order, and frames are as full as the wire lets them be.
+func TestSendAll(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ wire, most int }{{1472, 12}, {576, 40}} {
+		n := newLab(t)
+		n.fate = func(_, _ netip.AddrPort, f []byte) []time.Duration {
+			if len(f) > c.wire {
+				return nil
+			}
+			return []time.Duration{labDelay}
+		}
+		a, b := n.add(1, Config{}), n.add(2, Config{})
+		a.dial(b, true)
+		n.run(3 * time.Second)
+		var all []wire.Message
+		for i := range 40 {
+			size := 250
+			if i%20 == 7 {
+				size = wire.MaxRecord // longer than any frame
+			}
+			all = append(all, wire.Record{Raw: bytes.Repeat([]byte{byte(i)}, size)}, wire.RecordAck{Number: uint64(i)})
+		}
+		frames := 0
+		n.tap = func(from, _ netip.AddrPort, _ []byte) {
+			if from == a.addr {
+				frames++
+			}
+		}
+		if err := a.links.SendAll(n.now, a.link(b), all); err != nil {
+			t.Fatal(err)
+		}
+		n.tap = nil
+		b.messages = nil
+		n.run(20 * time.Millisecond)
+		if len(b.messages) != len(all) {
+			t.Fatalf("wire of %d: %d of %d messages came", c.wire, len(b.messages), len(all))
+		}
+		for i, m := range all {
+			if got := b.messages[i]; got[0] != m.Type() || !bytes.Equal(got[1:], m.Append(nil)) {
+				t.Fatalf("wire of %d: message %d is another one", c.wire, i)
+			}
+		}
+		pieces := 2 * (wire.MaxRecord/(frameRoom-wire.MessageHead-wire.PieceHead) + 1)
+		if frames > pieces+c.most {
+			t.Errorf("wire of %d: %d frames, of them about %d of the long messages", c.wire, frames, pieces)
+		}
+	}
+}
+
 func TestBye(t *testing.T) {
 	t.Parallel()
 	n, a, b := linked(t, Config{})

@@ -41,25 +41,42 @@ func (s *Links) SendMoving(now time.Duration, l *Link, m wire.Message) error {
 	return s.sendFrame(now, l, to, m)
 }
 
-// SendAll seals messages to a neighbour, as many in a frame as fit; each alone must fit one.
+// SendAll seals messages to a neighbour, as many in a frame as fit; one that does not fit a frame goes in pieces.
 func (s *Links) SendAll(now time.Duration, l *Link, messages []wire.Message) error {
+	room := frameRoom
+	if l.mtu.until == 0 { // probed, and not about to be
+		room = max(room, l.mtu.size-wire.LinkOverhead)
+	}
 	s.plain = s.plain[:0]
+	flush := func() error {
+		if len(s.plain) == 0 {
+			return nil
+		}
+		err := s.seal(now, l, l.endpoint)
+		s.plain = s.plain[:0]
+		return err
+	}
 	for _, m := range messages {
 		had := len(s.plain)
 		s.plain = wire.AppendMessage(s.plain, m)
-		if len(s.plain) <= frameRoom || had == 0 {
+		if len(s.plain) <= room {
 			continue
 		}
+		size := len(s.plain) - had
 		s.plain = s.plain[:had]
-		if err := s.seal(now, l, l.endpoint); err != nil {
+		if err := flush(); err != nil {
 			return err
 		}
-		s.plain = wire.AppendMessage(s.plain[:0], m)
+		if size > room {
+			if err := s.Send(now, l, m); err != nil {
+				return err
+			}
+			s.plain = s.plain[:0]
+			continue
+		}
+		s.plain = wire.AppendMessage(s.plain, m)
 	}
-	if len(s.plain) == 0 {
-		return nil
-	}
-	return s.seal(now, l, l.endpoint)
+	return flush()
 }
 
 // sendFrame seals one message in one LINK frame to an address of the neighbour.

@@ -94,7 +94,7 @@ func TestChaos(t *testing.T) {
 }
 
 // TestThousandNodes runs a grid for a minute: 240 nodes, or a thousand with MESHTEST_LONG, whose first flood of records is
-// nine million datagrams and takes more than a unit test may.
+// two million datagrams and takes more than a unit test may.
 func TestThousandNodes(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes seconds")

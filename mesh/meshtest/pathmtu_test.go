@@ -160,11 +160,11 @@ func TestLossIsNoBlackHole(t *testing.T) {
 	t.Parallel()
 	n := New(34, testLog())
 	a, r, b := n.Add("a", slowRekey()), n.Add("r", slowRekey()), n.Add("b", slowRekey())
-	n.Connect(a, r, Wire{Delay: 20 * time.Millisecond, Loss: 0.05})
-	n.Connect(r, b, Wire{Delay: 20 * time.Millisecond, Loss: 0.05})
+	w1, w2 := n.Connect(a, r, Wire{Delay: 20 * time.Millisecond}), n.Connect(r, b, Wire{Delay: 20 * time.Millisecond})
 	a.Dial(r)
 	b.Dial(r)
-	n.Run(5 * time.Second)
+	n.Run(5 * time.Second) // the links have found their sizes
+	w1.Loss, w2.Loss = 0.05, 0.05
 	_, stop := stream(n, a, b, 20*time.Millisecond)
 	defer stop()
 	small := 0

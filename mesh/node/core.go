@@ -288,6 +288,7 @@ type neighbour struct {
 
 	flood     map[key.Public]*pendingRecord // records on their way to the neighbour, by origin
 	fresh     []*pendingRecord              // of them, those not yet sent, in order
+	freshAt   time.Duration                 // when the next batch may go
 	floodAt   time.Duration                 // none of the others is due before
 	acks      []wire.Message                // for records of his, to go in one frame
 	rulesAsk  wire.Rules                    // our RULES that waits for its answer; Request 0: none

@@ -15,8 +15,9 @@ import (
 // Times of the flooding of records.
 const (
 	recordRetry  = 200 * time.Millisecond // doubling, recordTries times
-	recordTries  = 5
+	recordTries  = 7
 	recordScan   = 50 * time.Millisecond  // between two looks for what to repeat: there may be thousands
+	recordGather = 50 * time.Millisecond  // between two batches to a neighbour; the first goes at once
 	digestEvery  = time.Minute            // of the comparison that repairs what flooding lost
 	recordLook   = 200 * time.Millisecond // after an event, until its news is out
 	recordSettle = 3 * time.Second        // so long after it
@@ -139,17 +140,19 @@ func (n *Core) anyUp() (up bool) {
 	return up
 }
 
-// repeatRecords sends what is new to a neighbour and what it has not acknowledged in time. Records and acknowledgements
-// wait for the end of a batch of events: many of the former turn out to be known there, many of the latter fit one frame.
+// repeatRecords sends what is new to a neighbour and what it has not acknowledged in time. What is new goes at once, and
+// after that in batches, many records and acknowledgements in a frame: where thousands are on their way, many turn out to be known
+// there before their batch goes.
 func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
-	n.flushAcks(now, b)
 	next := now + time.Second
-	for _, p := range b.fresh {
-		if b.flood[p.key] == p {
-			n.sendRecord(now, b, p)
+	if len(b.fresh)+len(b.acks) > 0 {
+		if now >= b.freshAt {
+			n.sendFresh(now, b)
+			b.freshAt = now + recordGather
+		} else {
+			next = min(next, b.freshAt)
 		}
 	}
-	b.fresh = b.fresh[:0]
 	if len(b.flood) == 0 {
 		return next
 	}
@@ -187,13 +190,21 @@ func (n *Core) sendRecord(now time.Duration, b *neighbour, p *pendingRecord) {
 // acksAtOnce is how many acknowledgements wait at most.
 const acksAtOnce = 64
 
-func (n *Core) flushAcks(now time.Duration, b *neighbour) {
-	if len(b.acks) == 0 {
-		return
+// sendFresh sends acknowledgements and new records together.
+func (n *Core) sendFresh(now time.Duration, b *neighbour) {
+	for _, p := range b.fresh {
+		if b.flood[p.key] == p {
+			b.acks = append(b.acks, wire.Record{Raw: p.raw})
+			p.at = now + recordRetry
+			p.tries = 1
+			b.floodAt = min(b.floodAt, p.at)
+		}
 	}
+	b.fresh = b.fresh[:0]
 	if err := n.links.SendAll(now, b.link, b.acks); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageRecordAck, "err", err)
+		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageRecord, "err", err)
 	}
+	clear(b.acks)
 	b.acks = b.acks[:0]
 }
 
@@ -228,7 +239,7 @@ func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
 	v := n.db.Put(now, body, from)
 	if v.Outcome != route.Busy { // a record over quota is to come again
 		if b.acks = append(b.acks, wire.RecordAck{Key: k, Number: number}); len(b.acks) >= acksAtOnce {
-			n.flushAcks(now, b)
+			n.sendFresh(now, b)
 		}
 	}
 	if p := b.flood[k]; p != nil && p.num <= number {
