@@ -120,7 +120,10 @@ func newWorld(t *testing.T, yaml string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	t.Cleanup(func() {
+		sweep(filepath.Join(dir, "r"))
+		os.RemoveAll(dir)
+	})
 	w := &world{t: t, dir: dir}
 	w.write(yaml)
 	self, err := os.Executable()
@@ -132,6 +135,28 @@ func newWorld(t *testing.T, yaml string) *world {
 		Dir: dir, Environ: []string{"PATH=" + os.Getenv("PATH"), "SELF=" + self}, Self: self,
 	}
 	return w
+}
+
+// sweep ends the apps of a viscript that was killed and that no other took over.
+func sweep(run string) {
+	list, _ := filepath.Glob("/proc/[0-9]*")
+	for _, dir := range list {
+		b, err := os.ReadFile(dir + "/environ")
+		pid, _ := strconv.Atoi(filepath.Base(dir))
+		if err != nil || pid == os.Getpid() || !slices.Contains(strings.Split(string(b), "\x00"), "SKYWIRE_RUN="+run) {
+			continue
+		}
+		groups, _ := os.ReadFile(dir + "/cgroup")
+		syscall.Kill(pid, syscall.SIGKILL)
+		if _, name, ok := strings.Cut(string(groups), "0::"); ok && strings.Contains(name, "/viscript-") {
+			for range 100 {
+				if err := os.Remove("/sys/fs/cgroup/unified" + strings.TrimSpace(name)); err == nil || errors.Is(err, os.ErrNotExist) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	}
 }
 
 func (w *world) write(yaml string) {

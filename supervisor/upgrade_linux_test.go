@@ -112,6 +112,9 @@ func TestUpgrade(t *testing.T) {
 		t.Errorf("%q", *it.ExitReason)
 	}
 	numbered(t, w.config.RunDir, "count")
+	if err := ask("viscript.stop", map[string]any{"id": "good"}, nil); err != nil {
+		t.Error(err)
+	}
 }
 
 // numbered checks that an app's lines are 1, 2, 3 …
