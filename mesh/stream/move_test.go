@@ -62,22 +62,22 @@ func onTCP(t testing.TB, a, b *node) (x, y *stream.Stream) {
 }
 
 // TestMoveMeasured: streams of a path with loss and delay go over to TCP by themselves, whichever end sends, and nothing
-// is lost on the way. Without loss they stay.
+// is lost on the way. Short ones stay.
 func TestMoveMeasured(t *testing.T) {
 	t.Parallel()
 	for _, tc := range []struct {
 		name  string
-		c     streamtest.Conditions
+		size  int64
 		moves bool
 	}{
-		{"loss", streamtest.Conditions{Delay: 10 * time.Millisecond, Loss: 0.03}, true},
-		{"no loss", streamtest.Conditions{}, false},
+		{"long", 3 << 20, true},
+		{"short", 60 << 10, false},
 	} {
 		for _, sender := range []string{"dialler", "server"} {
 			t.Run(tc.name+", sent by "+sender, func(t *testing.T) {
 				t.Parallel()
-				_, a, b := moving(t, tc.c, stream.PreferMeasured)
-				const size = 3 << 20
+				_, a, b := moving(t, streamtest.Conditions{Delay: 10 * time.Millisecond, Loss: 0.03}, stream.PreferMeasured)
+				size := tc.size
 				b.handle(t, "both", func(s *stream.Stream) {
 					if sender == "server" {
 						io.Copy(s, source(1, size))

@@ -213,7 +213,7 @@ func TestPathShrinks(t *testing.T) {
 		if n := a.Stats().PacketsCut; n > 0 {
 			t.Errorf("%d packets cut on a path that takes them whole", n)
 		}
-		m.net.Set(streamtest.Conditions{Delay: 5 * time.Millisecond, MTU: 1340})
+		m.net.Set(streamtest.Conditions{Delay: 5 * time.Millisecond, MTU: 1250})
 		roundTrip(t, a, b.key, 4<<20)
 		if a.Stats().PacketsCut == 0 {
 			t.Error("nothing was cut: the test did not reach what it is for")
