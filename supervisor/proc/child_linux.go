@@ -15,6 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// groupTries is how often a cgroup is made for a start: see Host.Sweep.
+const groupTries = 3
+
 // Child is a started or adopted process and its tree.
 type Child struct {
 	host  *Host
@@ -46,23 +49,10 @@ func (h *Host) Start(s Spec) (*Child, error) {
 		attr.Sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
 	}
 	c := &Child{host: h, mark: s.Mark, seen: map[int]uint64{}}
-	dir, f := h.cgroup(s.Mark)
-	if f != nil {
-		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(f.Fd())
-		c.group = dir
-		defer f.Close()
-	}
 	// Held over the start, so that Reap never takes a child for an orphan.
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p, err := os.StartProcess(s.Path, s.Args, attr)
-	if err != nil && f != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, os.ErrPermission) {
-		// No clone3, or the folder may not be entered: without.
-		attr.Sys.UseCgroupFD = false
-		c.dropCgroup()
-		c.group = ""
-		p, err = os.StartProcess(s.Path, s.Args, attr)
-	}
+	p, err := c.start(s.Path, s.Args, attr)
 	if err != nil {
 		c.dropCgroup()
 		return nil, err
@@ -78,6 +68,34 @@ func (h *Host) Start(s Spec) (*Child, error) {
 		c.Missing = h.limit(c, s.Limits)
 	}
 	return c, nil
+}
+
+// start starts the process in a cgroup of its own, or without where there is none or it may not be entered.
+func (c *Child) start(path string, args []string, attr *os.ProcAttr) (p *os.Process, err error) {
+	for range groupTries {
+		dir, f := c.host.cgroup(c.mark)
+		if f == nil {
+			break
+		}
+		c.group = dir
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(f.Fd())
+		p, err = os.StartProcess(path, args, attr)
+		f.Close()
+		if err == nil || errors.Is(err, os.ErrPermission) {
+			return p, err
+		}
+		if unix.Access(dir, unix.F_OK) == nil {
+			if errors.Is(err, os.ErrNotExist) { // the program
+				return nil, err
+			}
+			break // no clone3, or the folder may not be entered
+		}
+		// Another viscript beside this one swept the folder away while it was empty.
+	}
+	c.dropCgroup()
+	c.group = ""
+	attr.Sys.UseCgroupFD = false
+	return os.StartProcess(path, args, attr)
 }
 
 // Adopt takes hold of a process that an earlier run started. It returns ErrGone when that one has ended; the Child is

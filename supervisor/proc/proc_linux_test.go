@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -334,5 +335,31 @@ func FuzzParseStat(f *testing.F) {
 		if s, ok := parseStat(b); ok && s.state == 0 {
 			t.Errorf("%+v", s)
 		}
+	})
+}
+
+// TestStartBesideSweep starts programs while another viscript in the same cgroup sweeps away what it does not know.
+func TestStartBesideSweep(t *testing.T) {
+	hosts(t, func(t *testing.T, h *Host) {
+		ctx, stop := context.WithCancel(t.Context())
+		var other sync.WaitGroup
+		other.Go(func() {
+			for ctx.Err() == nil {
+				h.Sweep(func(mark string) bool { return !strings.HasPrefix(mark, "swept-") })
+			}
+		})
+		for i := range 30 {
+			c, err := h.Start(Spec{Path: "/bin/true", Args: []string{"true"}, Mark: fmt.Sprintf("swept-%s-%d", mark(t), i)})
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if e := c.Wait(t.Context()); e.Code == nil || *e.Code != 0 {
+				t.Errorf("%+v", e)
+			}
+			c.Release()
+		}
+		stop()
+		other.Wait()
 	})
 }
