@@ -27,6 +27,7 @@ import (
 	"skywire/mesh/node/api"
 	"skywire/mesh/store"
 	"skywire/mesh/stream"
+	"skywire/mesh/wire"
 )
 
 // inboxSize bounds what the loops have handed to the owner and it has not looked at; more is dropped and counted.
@@ -229,6 +230,9 @@ func (n *Node) Send(to forward.Endpoint, train []byte, seg int, ecn uint8) error
 
 // Transmit implements Outside.
 func (n *Node) Transmit(to forward.Endpoint, b []byte) {
+	if b[0] == wire.TypeCookie && int(to.Socket) < len(n.sockets) {
+		n.sockets[to.Socket].MakeRoom(link.Now())
+	}
 	if err := n.Send(to, b, len(b), 0); err != nil {
 		n.log.Debug("datagram not sent", "addr", to.Addr, "bytes", len(b), "err", err)
 	}

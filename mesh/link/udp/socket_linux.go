@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,6 +20,8 @@ type Socket struct {
 	refused atomic.Uint32 // the errno that turned it off
 	mmsg    atomic.Bool   // turned off for good by ENOSYS
 	inbox   *inbox        // where the kernel makes no trains; Receive's alone
+
+	besieged atomic.Int64 // when MakeRoom last made room
 }
 
 // Listen makes a socket.
@@ -122,6 +125,17 @@ func (s *Socket) setBuffers(n int) {
 // manages. It never becomes larger than it is asked to be at first.
 func (s *Socket) LimitSend(n int) {
 	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, min(n, s.info.AskedSendBuffer))
+}
+
+// MakeRoom is for who answers strangers under load. Answers to addresses on the wire that nobody has wait in the send buffer for
+// ARP, three seconds each: a flood from forged ones would shut the socket for all. The room lasts until LimitSend finds the
+// line slow.
+func (s *Socket) MakeRoom(now time.Duration) {
+	last := s.besieged.Load()
+	if last != 0 && now-time.Duration(last) < besiegedTime || !s.besieged.CompareAndSwap(last, int64(now)) {
+		return
+	}
+	_ = unix.SetsockoptInt(s.FD(), unix.SOL_SOCKET, unix.SO_SNDBUF, max(s.info.AskedSendBuffer, besiegedBuffer))
 }
 
 // dontFragment sets DF on all that is sent, and has the kernel believe no path MTU but the device's: sizes are found by

@@ -172,6 +172,9 @@ func tooLong(err error) bool {
 	return errors.As(err, &errno) && (errno == syscall.EMSGSIZE || errno == 10040)
 }
 
+// MakeRoom does nothing: the send buffer is what the system gives.
+func (s *Socket) MakeRoom(time.Duration) {}
+
 // Close ends the socket and its reader.
 func (s *Socket) Close() error {
 	err := s.conn.Close()

@@ -8,9 +8,13 @@ import (
 const (
 	// DefaultBuffer is asked of the kernel for what arrives: 60 trains, 8 ms at 4 Gbit/s.
 	DefaultBuffer = 4 << 20
-	// maxSendBuffer is the most that is asked for what is sent. Answers to addresses on the wire that nobody has wait there for
-	// three seconds each, up to 1,024 of them: with 256 kB a stranger who forged such addresses shut the socket for all.
-	maxSendBuffer = 1 << 20
+	// maxSendBuffer is the most that is asked for what is sent: 4 trains.
+	maxSendBuffer = 256 << 10
+	// besiegedBuffer is asked instead where strangers are answered, see MakeRoom: Linux keeps 1,024 neighbours, and an
+	// answer to one that is not there takes 768 bytes.
+	besiegedBuffer = 1 << 20
+	// besiegedTime is how often that is asked for at most.
+	besiegedTime = time.Second
 	// MaxSegments is the most datagrams of one UDP_SEGMENT call that every kernel takes.
 	MaxSegments = 64
 	// MaxTrain is the most bytes of one.
