@@ -213,6 +213,8 @@ type Link struct {
 	ping           pinger
 	mtu            mtuProbe
 	move           mover
+	restless       time.Duration // until when pings are repeated fast, since we moved; 0: not
+	movedPing      uint32        // first ping since we last moved
 	ports          ports
 
 	pieces  map[uint16]*pieceBuffer

@@ -130,6 +130,9 @@ func (p *pinger) measured(rtt time.Duration) {
 
 func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 	p := &l.ping
+	if l.restless != 0 {
+		return s.tickRestless(now, l)
+	}
 	if p.sent != 0 {
 		due := p.sent + max(s.timers.PingLost, 3*p.srtt)
 		if now < due {
@@ -198,80 +201,10 @@ func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
 	}
 	p.measured(rtt)
 	p.loss -= p.loss / 32
-	p.sent, p.lost = 0, 0
-	p.observed = f.Observed
-}
-
-// mover holds the challenge to an address that the neighbour seems to have moved to.
-type mover struct {
-	to     forward.Endpoint
-	nonce  [8]byte
-	at     time.Duration
-	tries  int
-	credit int // bytes that may still be sent there
-}
-
-// unprovenShare is how many bytes may be sent to an unproven address for each received from it.
-const unprovenShare = 3
-
-// afford takes the bytes of a frame to an unproven address from what may be sent there.
-func (m *mover) afford(to forward.Endpoint, size int) bool {
-	if m.to != to || m.credit < size {
-		return false
+	if f.ID >= l.movedPing { // an older one says nothing of where we are now
+		p.sent, p.lost = 0, 0
+		p.observed = f.Observed
 	}
-	m.credit -= size
-	return true
-}
-
-// challenge asks an unfamiliar address, from which so many bytes came, to prove that the neighbour is really there.
-func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint, received int) {
-	m := &l.move
-	if m.to != to {
-		*m = mover{to: to}
-		s.fillRandom(m.nonce[:])
-	}
-	m.credit += unprovenShare * received
-	if m.tries == 0 || now >= m.at {
-		s.sendChallenge(now, l)
-	}
-}
-
-func (s *Links) sendChallenge(now time.Duration, l *Link) {
-	m := &l.move
-	m.tries++
-	m.at = now + s.timers.RetryMin
-	s.sendFrame(now, l, m.to, wire.Challenge{Random: m.nonce})
-}
-
-func (s *Links) tickMove(now time.Duration, l *Link) time.Duration {
-	m := &l.move
-	if m.tries == 0 {
-		return now + time.Second
-	}
-	if now < m.at {
-		return m.at
-	}
-	if m.tries >= 5 {
-		*m = mover{}
-		return now + time.Second
-	}
-	s.sendChallenge(now, l)
-	return m.at
-}
-
-func (s *Links) receiveResponse(now time.Duration, l *Link, from forward.Endpoint, b []byte) {
-	m := &l.move
-	f, err := wire.ParseResponse(b)
-	if m.tries == 0 || err != nil || from != m.to || f.Random != m.nonce {
-		s.drops.Refused++
-		return
-	}
-	s.cfg.Log.Info("neighbour moved", "peer", l.peer.Short(), "from", l.endpoint.Addr, "to", from.Addr)
-	l.endpoint = from
-	*m = mover{}
-	l.mtu.begin(now, l.mtu.limit)
-	s.host.Changed(now, l)
-	s.probeMTU(now, l)
 }
 
 func (s *Links) tickRekey(now time.Duration, l *Link) time.Duration {
