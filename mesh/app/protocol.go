@@ -17,6 +17,10 @@ const MaxHeader = 4 << 10
 // AnyMember in Service.Allow lets every member of the mesh use the service.
 const AnyMember = "*"
 
+// Guests in Service.Allow lets those use the service who are not members of the cluster (yet), beside all members. Only
+// what admits members is offered so.
+const Guests = "@guest"
+
 // Info is who the node is: the result of node.id.
 type Info struct {
 	Key     key.Public    `json:"key"`
@@ -39,7 +43,7 @@ type Service struct {
 	Name  string   `json:"name"` // what Dial names
 	Type  string   `json:"type"`
 	Port  uint16   `json:"port,omitempty"`
-	Allow []string `json:"allow,omitempty"` // keys in text form or AnyMember; empty: nobody
+	Allow []string `json:"allow,omitempty"` // keys in text form, AnyMember, Guests; empty: nobody
 	Meta  string   `json:"meta,omitempty"`
 
 	Key    key.Public `json:"key,omitzero"`
@@ -103,11 +107,12 @@ type (
 		Result *Result       `json:"result,omitempty"`
 		Error  *signal.Error `json:"error,omitempty"`
 	}
-	// Result of a dial has Reply, of an accept Header.
+	// Result of a dial has Reply, of an accept Header and Binding.
 	Result struct {
-		Key    string `json:"key"`
-		Header []byte `json:"header,omitempty"`
-		Reply  []byte `json:"reply,omitempty"`
+		Key     string `json:"key"`
+		Header  []byte `json:"header,omitempty"`
+		Reply   []byte `json:"reply,omitempty"`
+		Binding []byte `json:"binding,omitempty"`
 	}
 	// Verdict is the accepting program's line.
 	Verdict struct {

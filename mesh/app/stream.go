@@ -179,8 +179,9 @@ func handOver(ctx context.Context, conn *net.UnixConn, tcp *net.TCPConn, line an
 
 // Incoming is a stream that waits for a verdict: exactly one of Accept, HandOver, Refuse or Close.
 type Incoming struct {
-	Peer   key.Public
-	Header []byte
+	Peer    key.Public
+	Header  []byte
+	Binding []byte // of the connection under the stream, see stream.Binding
 
 	service string
 	conn    *net.UnixConn
@@ -241,7 +242,7 @@ func (c *Client) accept(ctx context.Context, service string) (*Incoming, error) 
 		conn.Close()
 		return nil, fmt.Errorf("accept %s: %w", service, err)
 	}
-	return &Incoming{Peer: peer, Header: r.Header, service: service, conn: conn}, nil
+	return &Incoming{Peer: peer, Header: r.Header, Binding: r.Binding, service: service, conn: conn}, nil
 }
 
 // take returns the connection for the one verdict.

@@ -42,6 +42,17 @@ func (s *Stream) Peer() key.Public { return s.conn.peer.key }
 // Service is the name that the stream was opened for.
 func (s *Stream) Service() string { return s.service }
 
+// Binding is what both ends of a stream, and nobody else, know of the connection under it: 32 bytes that the TLS handshake
+// of the two keys yields (RFC 9266). A proof over it is worth nothing in any other connection.
+func (s *Stream) Binding() []byte {
+	state := s.conn.quic.ConnectionState().TLS
+	b, err := state.ExportKeyingMaterial(bindingLabel, nil, 32)
+	if err != nil {
+		return nil // no handshake, no stream: only a stub in a test gets here
+	}
+	return b
+}
+
 // Header is what the opening side sent along, Reply what the other answered.
 func (s *Stream) Header() []byte { return s.header }
 
@@ -319,6 +330,9 @@ func (in *Incoming) Service() string { return in.stream.service }
 
 // Header is what came along.
 func (in *Incoming) Header() []byte { return in.stream.header }
+
+// Binding is that of the stream, see Stream.Binding.
+func (in *Incoming) Binding() []byte { return in.stream.Binding() }
 
 // Done is closed when the dialling side has given up.
 func (in *Incoming) Done() <-chan struct{} { return in.stream.quic.Context().Done() }

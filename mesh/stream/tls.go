@@ -17,6 +17,9 @@ import (
 // alpn names the version of the frames on streams.
 const alpn = "skywire/1"
 
+// bindingLabel is the exporter label of Stream.Binding.
+const bindingLabel = "EXPORTER-skywire-binding-1"
+
 // The X.509 certificate around a key is always the same but for the key and the signature, so it stands here as DER (RFC
 // 5280 4.1, RFC 8410): x509.CreateCertificate costs a small box 48 kB. Version 3, serial 1, no names, and since nothing in
 // it but the key is ever looked at, dates from 1970 without an end.

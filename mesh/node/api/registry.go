@@ -44,6 +44,7 @@ type service struct {
 	app.Service
 	owner  uint32 // uid
 	any    bool
+	guests bool // those too who are not members
 	allow  map[key.Public]bool
 	gone   chan struct{} // closed when it is no longer offered
 	remove func()
@@ -76,7 +77,7 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	r.drop(conn)
 	for i, s := range e.services {
 		remove, err := r.streams.Handle(s.Name, stream.Service{
-			Allow:  func(k key.Public) bool { return s.allow[k] || s.any && r.member(k) },
+			Allow:  func(k key.Public) bool { return s.guests || (s.any || s.allow[k]) && r.member(k) },
 			Handle: func(ctx context.Context, in *stream.Incoming) { r.offer(ctx, s, in) },
 		})
 		if err != nil {
@@ -136,8 +137,8 @@ func (e *entry) check() error {
 			owner:   e.cred.UID, allow: map[key.Public]bool{}, gone: make(chan struct{}),
 		}
 		for _, a := range s.Allow {
-			if a == app.AnyMember {
-				sv.any = true
+			if a == app.AnyMember || a == app.Guests {
+				sv.any, sv.guests = true, sv.guests || a == app.Guests
 				continue
 			}
 			k, err := key.Parse(a)

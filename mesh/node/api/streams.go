@@ -218,7 +218,11 @@ func (s *Server) hand(ctx context.Context, sv *service, in *stream.Incoming, c *
 	}
 	sv.count(1)
 	defer sv.count(-1)
-	v, f, ok, err := c.ask(ctx, in)
+	var binding []byte
+	if sv.guests {
+		binding = in.Binding()
+	}
+	v, f, ok, err := c.ask(ctx, in, binding)
 	switch {
 	case !ok:
 		return false
@@ -241,11 +245,11 @@ func (s *Server) hand(ctx context.Context, sv *service, in *stream.Incoming, c *
 
 // ask tells a program of a stream and hears its verdict; ok false: the program has gone. It does so beside, for the stack
 // that JSON needs would stay with the stream as long as that lives.
-func (c *client) ask(ctx context.Context, in *stream.Incoming) (v app.Verdict, f *os.File, ok bool, err error) {
+func (c *client) ask(ctx context.Context, in *stream.Incoming, binding []byte) (v app.Verdict, f *os.File, ok bool, err error) {
 	done := make(chan struct{})
 	go func() { // ends before ask does
 		defer close(done)
-		if ok = c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header()}}) == nil; ok {
+		if ok = c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header(), Binding: binding}}) == nil; ok {
 			f, err = c.hear(ctx, &v)
 		}
 	}()
