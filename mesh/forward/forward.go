@@ -14,8 +14,15 @@ import (
 // Endpoint is where a datagram goes to or came from: an address, and which of the node's sockets.
 type Endpoint struct {
 	Addr   netip.AddrPort
-	Socket uint8
+	Socket uint16
 }
+
+// The sockets of an Endpoint: below FirstTCP those of UDP, which the loops poll; from there on each number is one stream
+// connection, made or to be made, over TCP, and from FirstWSS on over WebSocket. An Output knows them.
+const (
+	FirstTCP = 0x8000
+	FirstWSS = 0xc000
+)
 
 // Output takes the trains of a worker. Send is called from the worker's goroutine and does not keep train; ecn goes into
 // the outer headers of all its datagrams.

@@ -257,7 +257,7 @@ func (l *Loop) receiveSocket(now time.Duration, id int) {
 			break
 		}
 		if a.N > 0 {
-			l.worker.Receive(now, Endpoint{Addr: a.From, Socket: uint8(id)}, l.train[:a.N], a.Seg, a.ECN)
+			l.worker.Receive(now, Endpoint{Addr: a.From, Socket: uint16(id)}, l.train[:a.N], a.Seg, a.ECN)
 		}
 		taken += a.N
 	}

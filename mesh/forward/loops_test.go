@@ -81,7 +81,7 @@ func (c *cluster) send(from *kernel, to Endpoint, train []byte, seg int) {
 		start := max(c.now, c.free[w])
 		c.free[w] = start + time.Duration(c.rand.IntN(2000))*time.Microsecond
 		c.after(start, func() {
-			w.Receive(c.now, Endpoint{Addr: pair[0], Socket: uint8(loop)}, train, seg, 0)
+			w.Receive(c.now, Endpoint{Addr: pair[0], Socket: uint16(loop)}, train, seg, 0)
 			w.Flush()
 		})
 	})
@@ -232,7 +232,7 @@ func (c *cluster) lanes(from, to *kernel) {
 	shut := c.rand.IntN(8) // bit i: port i+1
 	for i := range all {
 		port := i % len(to.workers)
-		all[i] = Endpoint{Addr: to.port(port), Socket: uint8(i % len(from.workers))}
+		all[i] = Endpoint{Addr: to.port(port), Socket: uint16(i % len(from.workers))}
 		if port > 0 && shut>>(port-1)&1 != 0 {
 			all[i] = Endpoint{Addr: to.at.Addr}
 		}

@@ -241,7 +241,7 @@ func (x *box) Transmit(to forward.Endpoint, b []byte) {
 				at = dst.nat.in[[2]netip.AddrPort{to.Addr, from}]
 			}
 			if dst != nil && at.IsValid() {
-				dst.links.Datagram(n.now, forward.Endpoint{Addr: from, Socket: uint8(at.Port() - dst.addr.Port())}, b)
+				dst.links.Datagram(n.now, forward.Endpoint{Addr: from, Socket: uint16(at.Port() - dst.addr.Port())}, b)
 				dst.next = n.now
 			}
 		})

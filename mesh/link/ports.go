@@ -76,6 +76,9 @@ func (l *Link) at(e forward.Endpoint) bool {
 func (s *Links) reckon(now time.Duration, l *Link) {
 	p := &l.ports
 	*p = ports{base: l.endpoint, theirs: l.theirPorts}
+	if l.endpoint.Socket >= forward.FirstTCP {
+		return // one connection for all lanes
+	}
 	group := int(l.endpoint.Socket) / s.cfg.Ports * s.cfg.Ports
 	for i := range p.lanes {
 		ours, theirs := i%s.cfg.Ports, i%p.theirs
@@ -92,7 +95,7 @@ func (s *Links) reckon(now time.Duration, l *Link) {
 			continue
 		}
 		p.pairs++
-		w.first = forward.Endpoint{Socket: uint8(group + ours)}
+		w.first = forward.Endpoint{Socket: uint16(group + ours)}
 		w.first.Addr = netip.AddrPortFrom(l.endpoint.Addr.Addr(), uint16(port))
 		w.ask = w.first
 		w.last = now - portBusy + s.timers.RetryMin/4 // soon, but after the frames that prove the key

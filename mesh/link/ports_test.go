@@ -113,7 +113,7 @@ func TestPortsBehindNAT(t *testing.T) {
 	wantLanes(t, a, b, "0>0 1>1 0>2 1>3 0>0 1>1 0>2 1>3")
 	for i, e := range b.link(a).Endpoints() {
 		inner := a.nat.in[[2]netip.AddrPort{e.Addr, above(b.addr, int(e.Socket))}]
-		if e.Socket != uint8(i%4) || inner != above(a.addr, i%2) {
+		if e.Socket != uint16(i%4) || inner != above(a.addr, i%2) {
 			t.Errorf("lane %d goes by socket %d to %v, which is %v", i, e.Socket, e.Addr, inner)
 		}
 	}

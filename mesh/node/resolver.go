@@ -139,11 +139,11 @@ func lookup(ctx context.Context, hostport string) ([]netip.AddrPort, error) {
 }
 
 // socketFor returns the socket that can send to an address.
-func (n *Node) socketFor(a netip.AddrPort) (uint8, bool) {
+func (n *Node) socketFor(a netip.AddrPort) (uint16, bool) {
 	for i, s := range n.sockets {
 		info := s.Info()
 		if info.DualStack || info.Addr.Addr().Unmap().Is4() == a.Addr().Is4() {
-			return uint8(i), true
+			return uint16(i), true
 		}
 	}
 	return 0, false

@@ -77,6 +77,8 @@ func FuzzResponse(f *testing.F)      { fuzz(f, "Response") }
 func FuzzPort(f *testing.F)          { fuzz(f, "Port") }
 func FuzzPortOpen(f *testing.F)      { fuzz(f, "PortOpen") }
 func FuzzTwin(f *testing.F)          { fuzz(f, "Twin") }
+func FuzzTry(f *testing.F)           { fuzz(f, "Try") }
+func FuzzTried(f *testing.F)         { fuzz(f, "Tried") }
 func FuzzSetupCore(f *testing.F)     { fuzz(f, "SetupCore") }
 func FuzzSetup(f *testing.F)         { fuzz(f, "Setup") }
 func FuzzAccept(f *testing.F)        { fuzz(f, "Accept") }
@@ -88,6 +90,7 @@ func FuzzRulesList(f *testing.F)     { fuzz(f, "RulesList") }
 func FuzzRecord(f *testing.F)        { fuzz(f, "Record") }
 func FuzzRecordAck(f *testing.F)     { fuzz(f, "RecordAck") }
 func FuzzRecordsDigest(f *testing.F) { fuzz(f, "RecordsDigest") }
+func FuzzRecordsSum(f *testing.F)    { fuzz(f, "RecordsSum") }
 func FuzzPiece(f *testing.F)         { fuzz(f, "Piece") }
 func FuzzAck(f *testing.F)           { fuzz(f, "Ack") }
 func FuzzBye(f *testing.F)           { fuzz(f, "Bye") }
@@ -102,3 +105,5 @@ func FuzzProof(f *testing.F)         { fuzz(f, "Proof") }
 func FuzzEcho(f *testing.F)          { fuzz(f, "Echo") }
 func FuzzEchoReply(f *testing.F)     { fuzz(f, "EchoReply") }
 func FuzzControlError(f *testing.F)  { fuzz(f, "ControlError") }
+func FuzzPunch(f *testing.F)         { fuzz(f, "Punch") }
+func FuzzPunchGo(f *testing.F)       { fuzz(f, "PunchGo") }

@@ -32,6 +32,9 @@ const (
 	MessagePort          = 21
 	MessagePortOpen      = 22
 	MessageTwin          = 23
+	MessageRecordsSum    = 28
+	MessageTry           = 26
+	MessageTried         = 27
 )
 
 // Message is one message of a LINK frame: Append adds its body, without the head.

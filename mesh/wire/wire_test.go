@@ -96,6 +96,8 @@ func samples(t testing.TB) []sample {
 		of("Response", Response{random}, ParseResponse),
 		of("Port", Port{3, random}, ParsePort),
 		of("PortOpen", PortOpen{7, random}, ParsePortOpen),
+		of("Try", Try{random}, ParseTry),
+		of("Tried", Tried{random, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTried),
 		of("Twin", Twin{7, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTwin),
 		of("SetupCore", setup(t).Core, ParseSetupCore),
 		of("Setup", setup(t), ParseSetup),
@@ -121,6 +123,10 @@ func samples(t testing.TB) []sample {
 		of("Proof", Proof{true, id}, ParseProof),
 		of("Echo", Echo{1, 2, []byte("skywire")}, ParseEcho),
 		of("EchoReply", EchoReply{1, 2, []byte("skywire")}, ParseEchoReply),
+		of("Punch", Punch{PunchOffer, NATSymmetric, PunchCGNAT, 6, []Candidate{
+			{CandidateHost, netip.MustParseAddrPort("[2001:db8::7]:7667")}, {CandidateObserved, netip.MustParseAddrPort("192.0.2.7:4001")},
+		}}, ParsePunch),
+		of("PunchGo", PunchGo{6}, ParsePunchGo),
 		of("ControlError", ControlError{ErrorPath, "gone"}, ParseControlError),
 	}
 }
