@@ -18,6 +18,8 @@ const (
 	CtlEcho      = 9
 	CtlEchoReply = 10
 	CtlError     = 11
+	CtlPunch     = 12
+	CtlPunchGo   = 13
 )
 
 // Control is one message of session control: Append adds its type and fields.
