@@ -137,6 +137,7 @@ func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {
 		p.state = pathUsable
 		if was == pathProving {
 			n.log.Info("path ready", "path", p.String(), "rtt_ms", rtt.Milliseconds())
+			n.notePath(EventPathReady, p, "")
 		}
 		if p.source {
 			n.chooseActive(now, p.sess)

@@ -145,6 +145,8 @@ type Core struct {
 	proposals   map[key.Public]proposal
 	echoes      map[uint64]echo
 	echoID      uint64
+	events      eventRing
+	attempts    map[key.Public]*attempted // to reach nodes directly
 
 	twinSeen, twinLog time.Duration // when another box was last said to run our key, and when to log it again
 	twinAddr          netip.AddrPort
@@ -178,7 +180,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 		sessions: map[key.Public]*peerSession{}, byAddr: map[netip.Addr]key.Public{},
 		byPath: map[*forward.Path]*path{}, paths: map[wire.PathID]*path{}, relays: map[wire.PathID]*relay{},
 		sources: map[key.Public]*setupNumbers{}, rulesOf: map[key.Public]int{}, number: c.Sequence,
-		proposals: map[key.Public]proposal{}, echoes: map[uint64]echo{},
+		proposals: map[key.Public]proposal{}, echoes: map[uint64]echo{}, attempts: map[key.Public]*attempted{},
 	}
 	n.addr = c.Network.Address(n.self)
 	for _, k := range c.Allow {
@@ -279,7 +281,9 @@ type neighbour struct {
 	link   *link.Link
 	plane  *forward.Link
 	up     bool
+	upAt   time.Duration
 	downAt time.Duration
+	seenAt forward.Endpoint // where it was reached when last looked
 
 	setups   float64 // token bucket of setups
 	setupsAt time.Duration
@@ -306,6 +310,7 @@ type neighbour struct {
 
 	digest     uint32 // request of the digest whose pages are coming
 	digestNext key.Public
+	digestAt   time.Duration // before this no sum of the neighbour's is answered
 }
 
 func (n *Core) neighbour(l *link.Link) *neighbour {
@@ -358,16 +363,17 @@ func (h *host) Admit(peer key.Public) error { return h.core().admit(peer) }
 func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	n := h.core()
 	b := n.neighbour(l)
-	b.up = true
+	b.up, b.upAt = true, now
 	n.byAddr[n.cfg.Network.Address(l.Peer())] = l.Peer()
 	n.log.Info("link up", "peer", l.Peer(), "addr", l.Endpoint().Addr, "restarted", restarted)
+	n.noteLink(EventLinkUp, l, map[bool]string{true: "the neighbour restarted"}[restarted])
 	if restarted || len(b.starts) == 0 {
 		n.started(now, b)
 	}
 	n.applyLink(now, b)
 	n.linkRestored(now, b)
 	n.syncRules(now, b)
-	n.syncRecords(now, b)
+	n.greetRecords(now, b)
 	n.newsOfRecord(now)
 	n.replan(now)
 }
@@ -377,6 +383,7 @@ func (h *host) Down(now time.Duration, l *link.Link, reason string) {
 	b := n.neighbour(l)
 	b.up, b.downAt = false, now
 	n.log.Warn("link down", "peer", l.Peer(), "reason", reason)
+	n.noteLink(EventLinkDown, l, reason)
 	n.applyLink(now, b)
 	n.linkLost(now, b)
 	n.newsOfRecord(now)
@@ -419,6 +426,7 @@ func (h *host) Traffic(l *link.Link) (rx, tx time.Duration) {
 // applyLink copies what the data plane needs of a link.
 func (n *Core) applyLink(now time.Duration, b *neighbour) {
 	l := b.link
+	n.noteMove(b)
 	b.moved()
 	in, previous, out := l.Ring().HopKeys(now)
 	b.plane.SetKeys(in, previous, out)
@@ -466,6 +474,8 @@ func (n *Core) message(now time.Duration, b *neighbour, kind uint8, body []byte)
 		n.receiveRecordAck(b, body)
 	case wire.MessageRecordsDigest:
 		n.receiveDigest(now, b, body)
+	case wire.MessageRecordsSum:
+		n.receiveSum(now, b, body)
 	case wire.MessageTwin:
 		n.receiveTwin(now, b, body)
 	}

@@ -217,6 +217,7 @@ func (n *Core) refused(now time.Duration, p *path, f wire.Refuse) {
 		return
 	}
 	n.log.Info("path refused", "path", p.String(), "reason", reasonName(f.Reason), "at", int(f.Index))
+	n.notePath(EventPathRefused, p, refusal(p.hops, f.Index, reasonName(f.Reason)))
 	switch f.Reason {
 	case wire.ReasonReplay:
 		// Our store lost the numbers: jump, but never further than one hint may push us.
@@ -357,6 +358,7 @@ func (n *Core) dropPath(now time.Duration, p *path, reason string) {
 	}
 	if reason != "" {
 		n.log.Info("path dropped", "path", p.String(), "reason", reason)
+		n.notePath(EventPathDropped, p, reason)
 	}
 	if p.first.up {
 		n.send(now, p.first, wire.Remove{ID: p.id, Reason: wire.ReasonClosed})
@@ -366,6 +368,7 @@ func (n *Core) dropPath(now time.Duration, p *path, reason string) {
 // pathLost ends a path that failed and looks for another way.
 func (n *Core) pathLost(now time.Duration, p *path, reason string) {
 	n.log.Info("path lost", "path", p.String(), "reason", reason)
+	n.notePath(EventPathLost, p, reason)
 	if p.source {
 		p.sess.fail(now, p.hops)
 	}
@@ -380,6 +383,7 @@ func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
 		return
 	}
 	n.log.Info("path suspect", "path", p.String(), "reason", reason)
+	n.notePath(EventPathSuspect, p, reason)
 	p.state = pathSuspected
 	if p.sess.active == p {
 		n.chooseActive(now, p.sess)

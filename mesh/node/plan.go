@@ -43,6 +43,7 @@ func (n *Core) chooseActive(now time.Duration, s *peerSession) {
 	}
 	s.plane.SetActive(best.fp)
 	n.log.Info("path in use", "peer", s.peer.Short(), "path", best.String())
+	n.notePath(EventPathUsed, best, "")
 	n.use(now, s)
 	n.applyKeys(now, s)
 	n.refreshRoutes()
