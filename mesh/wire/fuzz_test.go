@@ -79,6 +79,11 @@ func FuzzPortOpen(f *testing.F)      { fuzz(f, "PortOpen") }
 func FuzzTwin(f *testing.F)          { fuzz(f, "Twin") }
 func FuzzTry(f *testing.F)           { fuzz(f, "Try") }
 func FuzzTried(f *testing.F)         { fuzz(f, "Tried") }
+func FuzzMembers(f *testing.F)       { fuzz(f, "Members") }
+func FuzzMembersList(f *testing.F)   { fuzz(f, "MembersList") }
+func FuzzStatement(f *testing.F)     { fuzz(f, "Statement") }
+func FuzzWayAsk(f *testing.F)        { fuzz(f, "WayAsk") }
+func FuzzWay(f *testing.F)           { fuzz(f, "Way") }
 func FuzzSetupCore(f *testing.F)     { fuzz(f, "SetupCore") }
 func FuzzSetup(f *testing.F)         { fuzz(f, "Setup") }
 func FuzzAccept(f *testing.F)        { fuzz(f, "Accept") }

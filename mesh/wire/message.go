@@ -32,9 +32,14 @@ const (
 	MessagePort          = 21
 	MessagePortOpen      = 22
 	MessageTwin          = 23
-	MessageRecordsSum    = 28
 	MessageTry           = 26
 	MessageTried         = 27
+	MessageMembers       = 28
+	MessageMembersList   = 29
+	MessageStatement     = 30
+	MessageWayAsk        = 31
+	MessageWay           = 32
+	MessageRecordsSum    = 33
 )
 
 // Message is one message of a LINK frame: Append adds its body, without the head.

@@ -105,3 +105,27 @@ func ParseRecordsDigest(b []byte) (RecordsDigest, error) {
 	}
 	return m, c.end("records digest")
 }
+
+// RecordsSum is sent now and then in place of a RecordsDigest of many pages: a checksum of all records known. Who has another
+// sum answers with its RecordsDigest; equal sums are not answered.
+//
+//	sum 8 | count 4
+type RecordsSum struct {
+	Sum   uint64
+	Count uint32
+}
+
+// Type is MessageRecordsSum.
+func (RecordsSum) Type() uint8 { return MessageRecordsSum }
+
+// Append adds the body.
+func (m RecordsSum) Append(dst []byte) []byte {
+	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(dst, m.Sum), m.Count)
+}
+
+// ParseRecordsSum reads a sum.
+func ParseRecordsSum(b []byte) (RecordsSum, error) {
+	c := cursor{b: b}
+	m := RecordsSum{Sum: c.u64(), Count: c.u32()}
+	return m, c.end("records sum")
+}

@@ -99,6 +99,11 @@ func samples(t testing.TB) []sample {
 		of("Try", Try{random}, ParseTry),
 		of("Tried", Tried{random, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTried),
 		of("Twin", Twin{7, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTwin),
+		of("Members", Members{MembersAnswer, [8]byte(fill(8, 1)), [8]byte(fill(8, 2))}, ParseMembers),
+		of("MembersList", MembersList{MembersAll, [8]byte{}, [8]byte(fill(8, 9)), []StatementID{StatementID(fill(8, 3))}}, ParseMembersList),
+		of("Statement", Statement{fill(20, 1)}, ParseStatement),
+		of("WayAsk", WayAsk{6, k}, ParseWayAsk),
+		of("Way", Way{6, []key.Public{k, identity(t, 30).Public()}}, ParseWay),
 		of("SetupCore", setup(t).Core, ParseSetupCore),
 		of("Setup", setup(t), ParseSetup),
 		of("Accept", Accept{id, Label(3, 4), 1400, 12, fill(49, 5)}, ParseAccept),
@@ -110,6 +115,7 @@ func samples(t testing.TB) []sample {
 		of("Record", Record{fill(20, 1)}, ParseRecord),
 		of("RecordAck", RecordAck{k, 5}, ParseRecordAck),
 		of("RecordsDigest", RecordsDigest{6, 1, 2, []RecordID{{k, 5}, {identity(t, 30).Public(), 6}}}, ParseRecordsDigest),
+		of("RecordsSum", RecordsSum{7 << 50, 1000}, ParseRecordsSum),
 		of("Piece", Piece{9, 1, 2, fill(10, 0)}, ParsePiece),
 		of("Ack", Ack{6}, ParseAck),
 		of("Bye", Bye{ByeShutdown}, ParseBye),
@@ -169,11 +175,12 @@ func TestSizes(t *testing.T) {
 	}
 	page := AppendMessage(nil, RulesList{Pages: 1, Rules: make([]Rule, MaxRules)})
 	digest := AppendMessage(nil, RecordsDigest{Pages: 1, Records: make([]RecordID, MaxDigests)})
-	if n := max(len(page), len(digest)) + LinkOverhead; n > 548 {
+	members := AppendMessage(nil, MembersList{IDs: make([]StatementID, MaxStatements)})
+	if n := max(len(page), len(digest), len(members)) + LinkOverhead; n > 548 {
 		t.Errorf("a page makes a datagram of %d bytes", n)
 	}
 	long := Setup{Core: SetupCore{Hops: make([]key.Public, MaxHops)}, End: make([]byte, MaxEnd)}
-	for name, m := range map[string]Message{"setup": long, "record": Record{make([]byte, MaxRecord)}} {
+	for name, m := range map[string]Message{"setup": long, "record": Record{make([]byte, MaxRecord)}, "statement": Statement{make([]byte, MaxStatement)}} {
 		if _, err := Cut(AppendMessage(nil, m), 1, 548-LinkOverhead); err != nil {
 			t.Errorf("the largest %s does not fit in pieces: %v", name, err)
 		}
@@ -182,8 +189,8 @@ func TestSizes(t *testing.T) {
 
 func TestCutShortAndTooLong(t *testing.T) {
 	t.Parallel()
-	open := []string{"Header", "Inner", "Piece", "Record", "Probe", "Echo", "EchoReply", "ControlError"} // the tail is data
-	pages := map[string]int{"RulesList": 20, "RecordsDigest": 40}
+	open := []string{"Header", "Inner", "Piece", "Record", "Probe", "Echo", "EchoReply", "ControlError", "Statement"} // the tail is data
+	pages := map[string]int{"RulesList": 20, "RecordsDigest": 40, "MembersList": 8, "Way": 32}
 	for _, s := range samples(t) {
 		for n := range s.bytes {
 			_, again, err := s.parse(s.bytes[:n])
