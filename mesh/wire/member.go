@@ -8,12 +8,12 @@ import (
 
 // Limits of the messages that exchange the statements of a cluster.
 const (
-	MaxStatement   = 7168 // bytes of one signed statement
-	StatementIDLen = 8
-	MaxStatements  = 60 // ids of a page: it fits one frame
+	MaxStatement   = 2048 // bytes of one signed statement
+	StatementIDLen = 9
+	MaxStatements  = 54 // ids of a page: it fits one frame
 )
 
-// StatementID is the first 8 bytes of H(statement, as signed).
+// StatementID is the first byte of a statement, its kind, and the first 8 bytes of H(statement, as signed).
 type StatementID [StatementIDLen]byte
 
 // MembersAnswer in Members.Flags asks for the receiver's own Members.
@@ -51,7 +51,7 @@ func ParseMembers(b []byte) (Members, error) {
 // MembersList is a page of the ids of what the sender holds, in rising order. It covers the ids from the one after the last
 // of the page before (First) to its own last one (Last); the receiver sends what it holds in between and the page lacks.
 //
-//	flags 1 | first 8 | last 8 | ids
+//	flags 1 | first 9 | last 9 | n × id 9
 type MembersList struct {
 	Flags       uint8
 	First, Last StatementID

@@ -100,7 +100,7 @@ func samples(t testing.TB) []sample {
 		of("Tried", Tried{random, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTried),
 		of("Twin", Twin{7, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTwin),
 		of("Members", Members{MembersAnswer, [8]byte(fill(8, 1)), [8]byte(fill(8, 2))}, ParseMembers),
-		of("MembersList", MembersList{MembersAll, [8]byte{}, [8]byte(fill(8, 9)), []StatementID{StatementID(fill(8, 3))}}, ParseMembersList),
+		of("MembersList", MembersList{MembersAll, StatementID{}, StatementID(fill(9, 9)), []StatementID{StatementID(fill(9, 3))}}, ParseMembersList),
 		of("Statement", Statement{fill(20, 1)}, ParseStatement),
 		of("WayAsk", WayAsk{6, k}, ParseWayAsk),
 		of("Way", Way{6, []key.Public{k, identity(t, 30).Public()}}, ParseWay),
@@ -190,7 +190,7 @@ func TestSizes(t *testing.T) {
 func TestCutShortAndTooLong(t *testing.T) {
 	t.Parallel()
 	open := []string{"Header", "Inner", "Piece", "Record", "Probe", "Echo", "EchoReply", "ControlError", "Statement"} // the tail is data
-	pages := map[string]int{"RulesList": 20, "RecordsDigest": 40, "MembersList": 8, "Way": 32}
+	pages := map[string]int{"RulesList": 20, "RecordsDigest": 40, "MembersList": 9, "Way": 32}
 	for _, s := range samples(t) {
 		for n := range s.bytes {
 			_, again, err := s.parse(s.bytes[:n])
