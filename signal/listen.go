@@ -16,6 +16,9 @@ import (
 // MaxConns bounds the connections of one Serve; one more is closed at once.
 const MaxConns = 256
 
+// placeLook is how often a listener looks whether its file is still where programs dial it.
+const placeLook = 5 * time.Second
+
 // maxPath is what fits into a sockaddr_un on Linux, less the terminating zero.
 const maxPath = 107
 
@@ -43,45 +46,59 @@ func Dial(ctx context.Context, path string, h Handler) (*Conn, error) {
 
 // Listen opens a unix socket with exactly this mode, never reachable with a wider one in between, in place of a dead
 // one left by a killed process. It returns ErrInUse when a living process listens there. Closing it removes the file.
+//
+// A folder under /run may be emptied under a program, and then nobody finds it any more: while Accept waits, the
+// listener opens a new socket where its file is gone.
 func Listen(path string, mode os.FileMode) (net.Listener, error) {
-	if len(path) > maxPath {
-		return nil, fmt.Errorf("listen %s: path longer than %d bytes, choose a shorter --run directory", path, maxPath)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, err
-	}
-	if err := trustedPlace(filepath.Dir(path), os.Geteuid()); err != nil {
-		return nil, fmt.Errorf("listen %s: %w", path, err)
-	}
-	unlock, err := lockDir(path)
+	u, made, err := bind(path, mode)
 	if err != nil {
 		return nil, err
 	}
+	return &listener{path: path, mode: mode, look: placeLook, unix: u, made: made}, nil
+}
+
+// bind opens the socket, and returns it with what its file is.
+func bind(path string, mode os.FileMode) (*net.UnixListener, os.FileInfo, error) {
+	if len(path) > maxPath {
+		return nil, nil, fmt.Errorf("listen %s: path longer than %d bytes, choose a shorter --run directory", path, maxPath)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, nil, err
+	}
+	if err := trustedPlace(filepath.Dir(path), os.Geteuid()); err != nil {
+		return nil, nil, fmt.Errorf("listen %s: %w", path, err)
+	}
+	unlock, err := lockDir(path)
+	if err != nil {
+		return nil, nil, err
+	}
 	defer unlock()
 	if err := removeDead(path); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// The umask is the process's and not ours to change: bind where nobody else can reach, then move.
 	dir, err := os.MkdirTemp(filepath.Dir(path), ".s")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer os.RemoveAll(dir)
 	tmp := filepath.Join(dir, "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	l.SetUnlinkOnClose(false)
+	var made os.FileInfo
 	if err = os.Chmod(tmp, mode); err == nil {
-		err = os.Rename(tmp, path)
+		if made, err = os.Lstat(tmp); err == nil {
+			err = os.Rename(tmp, path)
+		}
 	}
 	if err != nil {
 		l.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	made, _ := os.Lstat(path)
-	return &listener{UnixListener: l, path: path, made: made}, nil
+	return l, made, nil
 }
 
 // Relisten returns the Listener of path for one that is open already: handed over by the program before in this process.
@@ -95,7 +112,7 @@ func Relisten(l net.Listener, path string) (net.Listener, error) {
 		return nil, err
 	}
 	u.SetUnlinkOnClose(false)
-	return &listener{UnixListener: u, path: path, made: made}, nil
+	return &listener{path: path, mode: made.Mode().Perm(), look: placeLook, unix: u, made: made}, nil
 }
 
 // removeDead removes a socket nobody listens on.
@@ -122,31 +139,69 @@ func removeDead(path string) error {
 
 // listener removes its own file on Close, not one that another process has put in its place.
 type listener struct {
-	*net.UnixListener
 	path string
-	made os.FileInfo
-	once sync.Once
+	mode os.FileMode
+	look time.Duration // how often the file is looked for
+
+	mu     sync.Mutex
+	unix   *net.UnixListener
+	made   os.FileInfo // the file as it was made
+	closed bool
+}
+
+// Accept waits for the next connection, and looks after the file meanwhile.
+func (l *listener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	u := l.unix
+	l.mu.Unlock()
+	for {
+		if err := u.SetDeadline(time.Now().Add(l.look)); err != nil {
+			return nil, err
+		}
+		c, err := u.Accept()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return c, err
+		}
+		u = l.inPlace() // only now: who has dialled the old one is not dropped
+	}
+}
+
+// inPlace returns the socket to listen on: a new one where the file of the present one is gone. Where that fails, another
+// look follows.
+func (l *listener) inPlace() *net.UnixListener {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed || l.ours() {
+		return l.unix
+	}
+	if u, made, err := bind(l.path, l.mode); err == nil {
+		l.unix.Close()
+		l.unix, l.made = u, made
+	}
+	return l.unix
+}
+
+// ours tells whether the file at the path is the one that we made.
+func (l *listener) ours() bool {
+	st, err := os.Lstat(l.path)
+	return err == nil && os.SameFile(st, l.made)
 }
 
 func (l *listener) Close() error {
-	err := l.UnixListener.Close()
-	l.once.Do(func() {
-		if st, serr := os.Lstat(l.path); serr == nil && l.made != nil && os.SameFile(st, l.made) {
-			os.Remove(l.path)
-		}
-	})
-	return err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.closed && l.ours() {
+		os.Remove(l.path)
+	}
+	l.closed = true
+	return l.unix.Close()
 }
 
-// InPlace reports whether the file that Listen made for l is still the one at its path: a folder under /run may be emptied
-// under a program, and then nobody finds it any more.
-func InPlace(l net.Listener) bool {
-	o, ok := l.(*listener)
-	if !ok || o.made == nil {
-		return true
-	}
-	st, err := os.Lstat(o.path)
-	return err == nil && os.SameFile(st, o.made)
+// SyscallConn implements syscall.Conn: the socket may be handed to the next program in this process.
+func (l *listener) SyscallConn() (syscall.RawConn, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unix.SyscallConn()
 }
 
 // Addr returns the path that clients dial.

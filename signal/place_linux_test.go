@@ -1,6 +1,7 @@
 package signal
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -71,4 +72,52 @@ func TestLockHeld(t *testing.T) {
 		t.Fatalf("%v after %v", err, time.Since(before))
 	}
 	l.Close()
+}
+
+// TestFolderEmptied: a listener whose folder was emptied, or taken away, is found at its path again, with the same mode, and
+// what was connected stays so.
+func TestFolderEmptied(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(filepath.Dir(socketPath(t)), "sub", "s")
+	l, err := Listen(path, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.(*listener).look = 5 * time.Millisecond
+	served := make(chan error, 1)
+	go func() {
+		served <- Serve(t.Context(), l, func(*Conn) Handler {
+			return func(context.Context, *Request) (any, error) { return "here", nil }
+		})
+	}()
+	call := func(c *Conn) error {
+		var answer string
+		return c.Call(t.Context(), "anything", nil, &answer)
+	}
+	first, err := Dial(t.Context(), path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	for range 3 {
+		for os.RemoveAll(filepath.Dir(path)) != nil { // it may be making the next one in there
+		}
+		c, err := Dial(t.Context(), path, nil)
+		for ; err != nil && t.Context().Err() == nil; c, err = Dial(t.Context(), path, nil) {
+			<-time.After(2 * time.Millisecond)
+		}
+		if err := errors.Join(call(c), call(first), c.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+			t.Fatalf("%v, %v", st, err)
+		}
+	}
+	l.Close()
+	if err := <-served; err == nil {
+		t.Error("Serve ended without an error though its listener was closed")
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("file after Close: %v", err)
+	}
 }

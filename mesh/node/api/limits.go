@@ -37,8 +37,6 @@ const (
 	takeTimeout = 10 * time.Second
 	// verdictTimeout is how long a program may think, or dial what lies behind its service, before it answers.
 	verdictTimeout = 60 * time.Second
-	// placeLook is how often the server looks whether its socket is still where programs look for it.
-	placeLook = 2 * time.Second
 	// callTimeout bounds app.call without a deadline of its own.
 	callTimeout = 30 * time.Second
 )

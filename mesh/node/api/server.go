@@ -98,51 +98,10 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return s.listen(ctx, ln)
-}
-
-// listen accepts until ctx ends, at a new socket where the file of the present one has gone. It closes ln.
-func (s *Server) listen(ctx context.Context, ln net.Listener) error {
-	for {
-		var next net.Listener
-		watched, stop := context.WithCancel(ctx)
-		var watch sync.WaitGroup
-		watch.Go(func() {
-			next = s.keepPlace(watched, ln)
-			ln.Close() // ends accept
-		})
-		err := s.accept(ctx, ln)
-		stop()
-		watch.Wait()
-		switch {
-		case next == nil:
-			return err
-		case ctx.Err() != nil:
-			next.Close()
-			return nil
-		}
-		s.log.Warn("socket was removed, and is there again", "socket", s.path)
-		ln = next
-	}
-}
-
-// keepPlace returns another socket at the path when nobody can find ln there any more; nil when ctx ends before.
-func (s *Server) keepPlace(ctx context.Context, ln net.Listener) net.Listener {
-	told := ""
-	for pause(ctx, placeLook) {
-		if signal.InPlace(ln) {
-			continue
-		}
-		next, err := signal.Listen(s.path, 0o660)
-		if err == nil {
-			return next
-		}
-		if told != err.Error() {
-			told = err.Error()
-			s.log.Warn("socket was removed: no command reaches the node", "socket", s.path, "err", err)
-		}
-	}
-	return nil
+	defer ln.Close() // also waits for the one below to have removed the file
+	stop := context.AfterFunc(ctx, func() { ln.Close() })
+	defer stop()
+	return s.accept(ctx, ln)
 }
 
 func (s *Server) accept(ctx context.Context, ln net.Listener) error {
