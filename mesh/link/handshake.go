@@ -35,31 +35,6 @@ func (s *Links) Datagram(now time.Duration, from forward.Endpoint, b []byte) {
 	}
 }
 
-// initiate sends a fresh INIT to the next candidate address and arms the retry.
-func (s *Links) initiate(now time.Duration, l *Link) {
-	ep := l.nextEndpoint()
-	if !ep.Addr.IsValid() {
-		l.hsAt = 0
-		return
-	}
-	hs, noise, err := session.Initiate(s.sessionConfig(nil), l.peer, s.payload(l))
-	if err != nil {
-		s.cfg.Log.Warn("handshake not begun", "peer", l.peer.Short(), "err", err)
-		return
-	}
-	l.hs, l.dialled = hs, ep
-	if l.persistent {
-		s.diagnose(now, l, ep)
-	}
-	s.host.Transmit(ep, l.jar.Init(now, l.label, noise))
-	pause := s.timers.RetryMin
-	for range min(l.hsTries, 16) {
-		pause = min(pause*3/2, s.timers.RetryMax)
-	}
-	l.hsTries++
-	l.hsAt = now + pause + time.Duration(s.cfg.Rand.Int64N(int64(pause)/4+1))
-}
-
 // Handshakes unanswered until we ask who is there, and until we say that nobody is.
 const (
 	askAfter  = 4
@@ -85,19 +60,6 @@ func (s *Links) fillRandom(b []byte) {
 	for i := range b {
 		b[i] = byte(s.cfg.Rand.Uint32())
 	}
-}
-
-// nextEndpoint returns the address for the next INIT: where the link last was first, then each known address in turn.
-func (l *Link) nextEndpoint() forward.Endpoint {
-	n := len(l.addrs)
-	if l.endpoint.Addr.IsValid() && (n == 0 || l.hsTries%2 == 0) {
-		return l.endpoint
-	}
-	if n == 0 {
-		return forward.Endpoint{}
-	}
-	l.nextAddr = (l.nextAddr + 1) % n
-	return l.addrs[l.nextAddr]
 }
 
 func (s *Links) sessionConfig(bind []byte) session.Config {
@@ -223,8 +185,8 @@ func (s *Links) receiveResp(now time.Duration, from forward.Endpoint, b []byte) 
 	l.answered = now
 	s.install(now, l, keys)
 	l.theirLabel = f.Label
-	// The answer is fresh, so the INIT arrived where it was sent to. Where the answer came from is anybody's word.
-	l.endpoint = l.dialled
+	l.endpoint = l.race.arrived(from)
+	l.dialled = l.endpoint
 	s.proven(now, l, keys)
 	s.sendFrame(now, l, l.endpoint, wire.Keep{})
 	if from != l.endpoint {
@@ -256,7 +218,8 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	l.ping.reset(now)
 	l.mtu.begin(now, min(int(keys.Theirs.MTU), s.cfg.MTU))
 	l.state = Up
-	l.addAddr(l.endpoint)
+	l.addAddr(now, l.endpoint)
+	l.way = switching{}
 	l.trouble = ""
 	s.host.Changed(now, l)
 	if was != Up || again {

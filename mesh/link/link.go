@@ -180,8 +180,8 @@ type Link struct {
 
 	state      State
 	persistent bool // dial again whenever down
-	addrs      []forward.Endpoint
-	nextAddr   int
+	candidates []candidate
+	way        switching
 
 	ring       *session.Ring
 	jar        *session.Jar
@@ -196,6 +196,7 @@ type Link struct {
 	dialled forward.Endpoint // where the last INIT went
 	trouble string           // why the link is not up, for people
 
+	race    race
 	hs      *session.Handshake
 	hsTries int
 	hsAt    time.Duration // when to send the next INIT; 0: none pending
@@ -296,7 +297,7 @@ func (s *Links) Dial(now time.Duration, peer key.Public, addrs []forward.Endpoin
 	}
 	l.persistent = l.persistent || persistent
 	for _, a := range addrs {
-		l.addAddr(a)
+		l.addAddr(now, a)
 	}
 	if l.state != Up && l.hs == nil && l.hsAt == 0 {
 		l.state = Dialing
@@ -337,20 +338,4 @@ func (s *Links) add(peer key.Public) (*Link, error) {
 	s.byPeer[peer] = l
 	s.order = append(s.order, l)
 	return l, nil
-}
-
-// addAddr remembers an address to dial; the newest of at most 8 stay.
-func (l *Link) addAddr(a forward.Endpoint) {
-	if !a.Addr.IsValid() {
-		return
-	}
-	for _, have := range l.addrs {
-		if have == a {
-			return
-		}
-	}
-	if len(l.addrs) >= 8 {
-		l.addrs = append(l.addrs[:0], l.addrs[1:]...)
-	}
-	l.addrs = append(l.addrs, a)
 }

@@ -467,8 +467,8 @@ func TestFlapping(t *testing.T) {
 	checkData(t, n, a, b)
 	for _, x := range []*box{a, b} {
 		l := x.links.order[0]
-		if len(x.links.byPeer) != 1 || len(x.links.order) != 1 || len(x.links.byLabel) > 10 || len(l.windows) > 4 || len(l.pieces) > maxPieces || len(l.addrs) > 8 || len(x.links.asking) > 1 {
-			t.Errorf("it grows: %d peers, %d labels, %d windows, %d addresses, %d questions", len(x.links.byPeer), len(x.links.byLabel), len(l.windows), len(l.addrs), len(x.links.asking))
+		if len(x.links.byPeer) != 1 || len(x.links.order) != 1 || len(x.links.byLabel) > 10 || len(l.windows) > 4 || len(l.pieces) > maxPieces || len(l.candidates) > maxCandidates || len(x.links.asking) > 1 {
+			t.Errorf("it grows: %d peers, %d labels, %d windows, %d addresses, %d questions", len(x.links.byPeer), len(x.links.byLabel), len(l.windows), len(l.candidates), len(x.links.asking))
 		}
 	}
 }

@@ -162,7 +162,7 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 	newest := h.Counter >= w.highest
 	w.highest = max(w.highest, h.Counter)
 	at := from
-	if asksPorts(body) && l.endpoint.Addr.IsValid() {
+	if movesNothing(body) && l.endpoint.Addr.IsValid() {
 		at = l.endpoint
 	}
 	s.opened(now, l, keys, at, len(b), newest)
@@ -179,7 +179,7 @@ func (s *Links) opened(now time.Duration, l *Link, keys *session.Keys, from forw
 	case from == l.endpoint:
 	case l.state != Up:
 		l.endpoint = from
-	case newest:
+	case newest && !l.lately(now, from):
 		s.challenge(now, l, from, size)
 	}
 	if first || l.state != Up {
@@ -233,6 +233,10 @@ func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind 
 		s.receivePort(now, l, from, b)
 	case wire.MessagePortOpen:
 		s.receivePortOpen(now, l, from, b)
+	case wire.MessageTry:
+		s.receiveTry(now, l, from, b)
+	case wire.MessageTried:
+		s.receiveTried(now, l, from, b)
 	case wire.MessageRekey1:
 		s.receiveRekey1(now, l, b)
 	case wire.MessageRekey2:

@@ -208,10 +208,3 @@ func (s *Links) receivePortOpen(now time.Duration, l *Link, from forward.Endpoin
 		s.host.Changed(now, l)
 	}
 }
-
-// asksPorts reports whether a LINK frame's messages are about ports: where such a frame comes from says nothing about
-// where the link is.
-func asksPorts(body []byte) bool {
-	kind, _, _, err := wire.NextMessage(body)
-	return err == nil && (kind == wire.MessagePort || kind == wire.MessagePortOpen)
-}

@@ -42,10 +42,14 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 				s.forget(now, l)
 				return next
 			}
-			s.initiate(now, l)
+			if l.race.once && l.hs != nil { // nobody answered
+				l.hs, l.hsAt, l.race.once = nil, 0, false
+			} else {
+				s.initiate(now, l)
+			}
 		}
 		if l.hsAt != 0 {
-			next = min(next, l.hsAt)
+			next = min(next, l.hsAt, s.advance(now, l))
 		}
 	}
 	if l.state != Up {
@@ -62,6 +66,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 	next = min(next, s.tickRekey(now, l))
 	next = min(next, s.tickMTU(now, l))
 	next = min(next, s.tickPorts(now, l))
+	next = min(next, s.tickCandidates(now, l))
 	return min(next, s.tickMove(now, l))
 }
 
