@@ -85,7 +85,7 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	c := supervisor.Config{
 		File: f.Config, FileNamed: f.Given("config") || e.Getenv("SKYWIRE_CONFIG") != "", StateDir: f.State, RunDir: f.Run,
 		Environ: e.Environ, Log: f.Logger(), Sections: sectionNames(),
-		Inproc: inprocApps(), Answers: answers, Subreaper: true, Version: applet.Version().Version,
+		Inproc: inprocApps(e.Processors), Answers: answers, Subreaper: true, Version: applet.Version().Version,
 	}
 	if self, err := os.Executable(); err == nil {
 		c.Self = self
@@ -159,24 +159,25 @@ func answers(name string) bool {
 }
 
 // inprocApps are the applets as functions, by every name that config.yaml may say; viscript itself is none of them.
-func inprocApps() map[string]supervisor.Inproc {
+// processors is applet.Env.Processors: a node in this process may set it, as one in its own would.
+func inprocApps(processors func(int) int) map[string]supervisor.Inproc {
 	apps := map[string]supervisor.Inproc{}
 	for _, a := range All() {
 		if a.Name == viscriptName {
 			continue
 		}
-		apps[a.Name] = inproc(a, nil)
-		apps["skywire-"+a.Name] = inproc(a, nil)
+		apps[a.Name] = inproc(a, nil, processors)
+		apps["skywire-"+a.Name] = inproc(a, nil, processors)
 		for name, words := range words2017() {
 			if words[0] == a.Name {
-				apps[name] = inproc(a, words[1:])
+				apps[name] = inproc(a, words[1:], processors)
 			}
 		}
 	}
 	return apps
 }
 
-func inproc(a applet.Applet, lead []string) supervisor.Inproc {
+func inproc(a applet.Applet, lead []string, processors func(int) int) supervisor.Inproc {
 	return func(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		words := lead
 		if a.Name == "vpn" && slices.Equal(lead, []string{"server"}) && len(args) == 3 {
@@ -185,6 +186,7 @@ func inproc(a applet.Applet, lead []string) supervisor.Inproc {
 		}
 		return a.Run(ctx, &applet.Env{
 			Args: slices.Concat(words, args), Environ: environ, Stdin: stdin, Stdout: stdout, Stderr: stderr,
+			Processors: processors,
 		})
 	}
 }
