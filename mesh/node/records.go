@@ -19,7 +19,10 @@ const (
 	recordScan   = 50 * time.Millisecond  // between two looks for what to repeat: there may be thousands
 	recordGather = 50 * time.Millisecond  // between two batches to a neighbour; the first goes at once
 	digestEvery  = time.Minute            // of the comparison that repairs what flooding lost
+	digestGap    = 5 * time.Second        // between two digests that a neighbour's sums may cause
+	digestSmall  = 4 * wire.MaxDigests    // records of which the digest goes without comparing sums first
 	recordLook   = 200 * time.Millisecond // after an event, until its news is out
+	recordHold   = 150 * time.Millisecond // at most, for the first round trip of a link that has just come up
 	recordSettle = 3 * time.Second        // so long after it
 	recordDrift  = 5 * time.Second        // else: measures drift
 	expireRecord = 15 * time.Second
@@ -107,6 +110,9 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 		n.nextRecord = now + recordLook // a record without links would only be the first of two
 	}
 	if now >= n.nextRecord {
+		n.nextRecord = n.recordHeld(now)
+	}
+	if now >= n.nextRecord {
 		n.nextRecord = now + recordDrift
 		if now < n.recordNews+recordSettle {
 			n.nextRecord = now + recordLook
@@ -126,13 +132,26 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 		n.nextDigest = now + digestEvery
 		n.links.All(func(l *link.Link) {
 			if l.State() == link.Up {
-				n.syncRecords(now, n.neighbour(l))
+				n.send(now, n.neighbour(l), n.recordsSum())
 			}
 		})
 	}
 	next := min(n.nextRecord, n.nextDigest)
 	n.links.All(func(l *link.Link) { next = min(next, n.repeatRecords(now, n.neighbour(l))) })
 	return next
+}
+
+// recordHeld returns when to make the own record: now, or soon, if a link has come up whose first round trip will be over in a
+// moment. Without that the record would tell neither its measure nor where we are seen, and a second one would follow through
+// the whole mesh.
+func (n *Core) recordHeld(now time.Duration) time.Duration {
+	at := now
+	n.links.All(func(l *link.Link) {
+		if l.State() == link.Up && l.RTT() == 0 && now < n.neighbour(l).upAt+recordHold {
+			at = now + recordHold/16
+		}
+	})
+	return at
 }
 
 func (n *Core) anyUp() (up bool) {
@@ -300,6 +319,35 @@ func (n *Core) receiveRecordAck(b *neighbour, body []byte) {
 	if p := b.flood[f.Key]; p != nil && p.num <= f.Number {
 		delete(b.flood, f.Key)
 	}
+}
+
+// recordsSum is what stands for our whole database: the digest of a thousand records is 40 kB, and nearly always the same as
+// the neighbour's.
+func (n *Core) recordsSum() wire.RecordsSum {
+	return wire.RecordsSum{Sum: n.db.Sum(), Count: uint32(n.db.Len())}
+}
+
+// greetRecords begins the comparison with a neighbour whose link came up.
+func (n *Core) greetRecords(now time.Duration, b *neighbour) {
+	if n.db.Len() > digestSmall {
+		n.send(now, b, n.recordsSum())
+		return
+	}
+	n.syncRecords(now, b)
+}
+
+// receiveSum answers another sum than ours with our digest.
+func (n *Core) receiveSum(now time.Duration, b *neighbour, body []byte) {
+	f, err := wire.ParseRecordsSum(body)
+	if err != nil {
+		n.drops.malformed++
+		return
+	}
+	if f == n.recordsSum() || now < b.digestAt {
+		return
+	}
+	b.digestAt = now + digestGap
+	n.syncRecords(now, b)
 }
 
 // syncRecords tells a neighbour what we hold, so that it sends what we lack.

@@ -20,7 +20,7 @@ const (
 	DefaultMaxBytes   = 8 << 20
 
 	originRate, originBurst = 1.0, 5                 // accepted updates a second from one origin
-	verifyRate, verifyBurst = 50.0, 256              // signatures checked a second for one neighbour
+	verifyRate, verifyBurst = 50.0, 1024             // signatures checked a second for one neighbour
 	newRate, newBurst       = 100.0 / 3600, 1024     // unknown origins learnt from one neighbour
 	maxSources              = 1024                   // neighbours with a quota of their own
 	graves                  = 2                      // dropped records are remembered for so many lives
