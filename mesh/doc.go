@@ -8,6 +8,7 @@
 //	session    handshake, ciphers, hop tags, rekey, replay windows                        pure
 //	link       adjacency as a state machine; link/udp is the socket that does its I/O
 //	forward    label slots, the event loop, relay and end, counters
+//	member     who belongs to a cluster: signed statements, their merge, invites          pure
 //	route      records, the link-state database, paths over it                            pure
 //	store      what must survive a restart; alone knows bbolt
 //	node       the owner loop that puts the above together; node/api is its socket

@@ -1,0 +1,173 @@
+package member
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"golang.org/x/crypto/blake2s"
+
+	"skywire/mesh/key"
+)
+
+// Kind is the first byte of a statement. Statements are exchanged in the order of their kinds: each is judged by the
+// admin list.
+type Kind uint8
+
+// Kinds of statements.
+const (
+	KindAdmins      Kind = 1 // AdminList
+	KindTime        Kind = 2 // TimeStatement
+	KindRevocation  Kind = 3 // Revocation
+	KindCertificate Kind = 4 // Certificate
+)
+
+// Bounds of a statement and of what it holds.
+const (
+	MaxStatement = 2048 // bytes, signature included; so that a chain fits the reply of a stream
+	MaxAdmins    = 16
+	MaxTags      = 8
+	MaxTag       = 31 // bytes
+	MaxName      = 32 // bytes
+
+	statementVersion = 1
+	signatureLen     = 64
+)
+
+// purposes are the KIND of each signature's prefix.
+func (k Kind) purpose() string {
+	switch k {
+	case KindAdmins:
+		return "admins"
+	case KindTime:
+		return "time"
+	case KindRevocation:
+		return "revocation"
+	case KindCertificate:
+		return "certificate"
+	}
+	return ""
+}
+
+func (k Kind) String() string { return k.purpose() }
+
+// Ref names one statement: its kind and 8 bytes of its BLAKE2s. Refs stand in the order of their bytes.
+type Ref [9]byte
+
+// RefOf is the name of the statement in raw.
+func RefOf(raw []byte) Ref {
+	h := blake2s.Sum256(raw)
+	var r Ref
+	if len(raw) > 0 {
+		r[0] = raw[0]
+	}
+	copy(r[1:], h[:8])
+	return r
+}
+
+// Kind is the kind of the statement named.
+func (r Ref) Kind() Kind { return Kind(r[0]) }
+
+// less orders refs.
+func (r Ref) less(o Ref) bool { return bytes.Compare(r[:], o[:]) < 0 }
+
+func (r Ref) sum() uint64 { return binary.BigEndian.Uint64(r[1:]) }
+
+// seal adds the signature of by to a statement whose body is b.
+func seal(b []byte, network key.NetworkID, by *key.Private) []byte {
+	sig := by.Sign(Kind(b[0]).purpose(), network, b)
+	return append(b, sig[:]...)
+}
+
+// signedBy checks the signature that seal made.
+func signedBy(raw []byte, network key.NetworkID, by key.Public) bool {
+	at := len(raw) - signatureLen
+	return at > 0 && by.Verify(Kind(raw[0]).purpose(), network, raw[:at], raw[at:])
+}
+
+// open begins to read a statement: kind, version, and a signature at the end, which is left out.
+func open(raw []byte, want Kind) (*cursor, error) {
+	if len(raw) > MaxStatement || len(raw) < 2+signatureLen || Kind(raw[0]) != want || raw[1] != statementVersion {
+		return nil, fmt.Errorf("%s: %w", want, ErrFormat)
+	}
+	return &cursor{b: raw[2 : len(raw)-signatureLen]}, nil
+}
+
+// cursor reads fields in order; after the first short read everything is zero and bad stays set.
+type cursor struct {
+	b   []byte
+	bad bool
+}
+
+func (c *cursor) take(n int) []byte {
+	if c.bad || len(c.b) < n {
+		c.bad = true
+		return make([]byte, n)
+	}
+	v := c.b[:n]
+	c.b = c.b[n:]
+	return v
+}
+
+func (c *cursor) u8() uint8   { return c.take(1)[0] }
+func (c *cursor) u16() uint16 { return binary.BigEndian.Uint16(c.take(2)) }
+func (c *cursor) u32() uint32 { return binary.BigEndian.Uint32(c.take(4)) }
+func (c *cursor) u64() uint64 { return binary.BigEndian.Uint64(c.take(8)) }
+
+// key takes a key that is only compared with others, or whose signature is checked: Verify refuses what is no key.
+func (c *cursor) key() key.Public {
+	k, err := key.FromList(c.take(key.Size))
+	c.bad = c.bad || err != nil
+	return k
+}
+
+// unix takes a time in seconds; those past the year 9999 are refused, so that sums can't overflow.
+func (c *cursor) unix() int64 {
+	v := c.u64()
+	c.bad = c.bad || v > maxUnix
+	return int64(v)
+}
+
+// text takes a length and so many bytes.
+func (c *cursor) text(most int) string {
+	n := int(c.u8())
+	if n > most {
+		c.bad = true
+		return ""
+	}
+	return string(c.take(n))
+}
+
+// zero takes n bytes that must be zero.
+func (c *cursor) zero(n int) {
+	for _, v := range c.take(n) {
+		c.bad = c.bad || v != 0
+	}
+}
+
+// end is the error of what must be used up.
+func (c *cursor) end(what string) error {
+	if c.bad || len(c.b) != 0 {
+		return fmt.Errorf("%s: %w", what, ErrFormat)
+	}
+	return nil
+}
+
+func appendText(dst []byte, s string) []byte { return append(append(dst, byte(len(s))), s...) }
+
+// maxUnix is the end of the year 9999.
+const maxUnix = 253402300799
+
+// ValidName tells whether s may be the name of a node or a tag's text: letters a to z, digits and inner hyphens, so that
+// it is a label of a host name.
+func ValidName(s string) bool {
+	if s == "" || len(s) > MaxName || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
