@@ -1,5 +1,6 @@
 // Package store keeps what a daemon must find again after a power cut: relay rules, signed records, replay numbers of
-// setups, pinned peers, counters and the numbers of the node itself. One bbolt file per applet, in its state directory.
+// setups, pinned peers, counters, the statements of a cluster, invites, and the numbers of the node itself. One bbolt
+// file per applet, in its state directory.
 //
 // It does not decide what to keep or when: the caller gathers changes and writes them as one batch, at most once a
 // minute for anything but membership and money, for flash wears out. Keys of sessions, end points' paths and frame

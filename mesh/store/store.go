@@ -26,9 +26,13 @@ import (
 //	pins      ADDR                  → key 32
 //	replay    key 32                → highest u64, window u64
 //	counters  CounterKey            → Counters
+//	members   ref 9                 → statement as signed
+//	offers    invite id 8           → invite of this box's issuer
+//
+// meta also holds floor → u64 and cluster → key 32.
 const schema = 1
 
-var bucketNames = [...]string{meta: "meta", rules: "rules", records: "records", pins: "pins", replay: "replay", counters: "counters"}
+var bucketNames = [...]string{meta: "meta", rules: "rules", records: "records", pins: "pins", replay: "replay", counters: "counters", statements: "members", offers: "offers"}
 
 type bucket int
 
@@ -39,6 +43,8 @@ const (
 	pins
 	replay
 	counters
+	statements
+	offers
 )
 
 // DefaultTimeout is how long Open waits for another process to let go of the file: a restart overlaps a little.
