@@ -8,22 +8,15 @@ import (
 	"skywire/mesh/key"
 )
 
-// The metric of a link is one number in µs: its round trip, HopCost for the relay's queue and work, and LossCost times
-// the share of datagrams lost, so that 1 % of loss weighs as much as 20 ms. It adds up along a path. A link whose loss
-// is total is none.
-const (
-	HopCost  = 1000
-	LossCost = 2_000_000
-
-	maxLinkCost = 1 << 28 // 268 s: keeps sums of costs far from the weight of a shared relay
-)
-
 // Edge is a link that both of its ends state, at the worse of what they measured.
 type Edge struct {
 	A, B     key.Public // A is the lower key
 	RTT      time.Duration
 	Loss     float64
 	Capacity uint64 // kbit/s, 0 unknown
+	Jitter   time.Duration
+	Flaps    float64
+	Up       uint8 // see Link
 	Cost     uint64
 }
 
@@ -76,16 +69,8 @@ func NewGraph(records []*Record) *Graph {
 }
 
 func worse(a key.Public, ab, ba Link) Edge {
-	e := Edge{A: a, B: ab.Peer, RTT: max(ab.RTT, ba.RTT), Loss: max(ab.Loss, ba.Loss), Capacity: min(ab.Capacity, ba.Capacity)}
-	if e.Capacity == 0 {
-		e.Capacity = max(ab.Capacity, ba.Capacity)
-	}
-	e.Cost = linkCost(e.RTT, e.Loss)
-	return e
-}
-
-func linkCost(rtt time.Duration, loss float64) uint64 {
-	return min(uint64(max(rtt, 0)/time.Microsecond)+uint64(loss*LossCost)+HopCost, maxLinkCost)
+	w := ab.worse(ba)
+	return Edge{A: a, B: w.Peer, RTT: w.RTT, Loss: w.Loss, Capacity: w.Capacity, Jitter: w.Jitter, Flaps: w.Flaps, Up: w.Up, Cost: w.Cost()}
 }
 
 // Nodes returns all nodes with a record, in order of their keys. The caller must not change it.
@@ -135,6 +120,6 @@ func (g *Graph) Measure(hops []key.Public) (p Path, ok bool) {
 			p.Capacity = e.Capacity
 		}
 	}
-	p.Hops, p.Loss = slices.Clone(hops), 1-delivered
+	p.Hops, p.Loss, p.Rank = slices.Clone(hops), 1-delivered, p.Cost
 	return p, true
 }

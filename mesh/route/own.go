@@ -72,7 +72,7 @@ func (d *DB) originateDue(now time.Duration, held *Entry, r *Record) bool {
 	case change&^MeasuresChanged != 0, significant(held.Record, fitted):
 		return true
 	default:
-		return change != 0 && since >= minorGap
+		return change != 0 && since >= minorGap && drifted(held.Record, fitted)
 	}
 }
 
@@ -147,25 +147,11 @@ func compare(a, b *Record) (c Changes) {
 		return c | LinksChanged
 	}
 	same := func(x, y Link) bool {
-		return x.RTT/time.Microsecond == y.RTT/time.Microsecond && lossPPM(x.Loss) == lossPPM(y.Loss) && x.Capacity == y.Capacity
+		return x.RTT/time.Microsecond == y.RTT/time.Microsecond && lossPPM(x.Loss) == lossPPM(y.Loss) && x.Capacity == y.Capacity &&
+			x.Jitter == y.Jitter && x.Flaps == y.Flaps && x.Up == y.Up
 	}
 	if !slices.EqualFunc(a.Links, b.Links, same) {
 		c |= MeasuresChanged
 	}
 	return c
-}
-
-// significant tells whether measures of the same links drifted far enough to be told at once: a quarter and 2 ms of
-// round trip, or 1 % of loss.
-func significant(a, b *Record) bool {
-	for i := range min(len(a.Links), len(b.Links)) {
-		x, y := a.Links[i], b.Links[i]
-		if d := (x.RTT - y.RTT).Abs(); d >= 2*time.Millisecond && d >= x.RTT/4 {
-			return true
-		}
-		if math.Abs(x.Loss-y.Loss) >= 0.01 {
-			return true
-		}
-	}
-	return false
 }

@@ -23,15 +23,8 @@ type Path struct {
 	RTT      time.Duration
 	Loss     float64
 	Cost     uint64 // µs, see HopCost
+	Rank     uint64 // Cost as the constraints weigh it: what paths are compared by
 	Capacity uint64 // kbit/s of its narrowest link, 0 unknown
-}
-
-// Constraints narrow the choice of paths. The ends are always allowed.
-type Constraints struct {
-	Avoid      []key.Public    // not as relays
-	AvoidLinks [][2]key.Public // in either direction
-	Only       []key.Public    // if not empty, no other relays
-	MaxHops    int             // links; 0 means MaxHops, as does more
 }
 
 // Paths returns up to k paths from one node to another, no two over one link, the cheapest first. Among all sets of as
@@ -49,10 +42,7 @@ func Paths(g *Graph, from, to key.Public, k int, c Constraints) []Path {
 		return nil
 	}
 	k = min(k, MaxPaths)
-	limit := c.MaxHops
-	if limit <= 0 || limit > MaxHops {
-		limit = MaxHops
-	}
+	limit := c.limit()
 	a := allowed(g, s, t, c)
 	routes := disjoint(g, a, s, t, k)
 	if slices.ContainsFunc(routes, func(r []int) bool { return len(r)-1 > limit }) {
@@ -65,61 +55,16 @@ func Paths(g *Graph, from, to key.Public, k int, c Constraints) []Path {
 			hops[i] = g.keys[n]
 		}
 		if p, ok := g.Measure(hops); ok {
+			p.Rank = c.Rank(g, hops)
 			paths = append(paths, p)
 		}
 	}
 	sort.SliceStable(paths, func(i, j int) bool {
 		a, b := &paths[i], &paths[j]
-		return cmp.Or(cmp.Compare(a.Cost, b.Cost), cmp.Compare(len(a.Hops), len(b.Hops)),
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(len(a.Hops), len(b.Hops)),
 			slices.CompareFunc(a.Hops, b.Hops, order)) < 0
 	})
 	return paths
-}
-
-// Better tells whether a path that carries traffic should be left for a new one: it must be a fifth and 2 ms cheaper, or
-// traffic would swing between equals with each measure.
-func Better(old, fresh Path) bool {
-	return fresh.Cost < old.Cost-old.Cost/5 && fresh.Cost+2000 <= old.Cost
-}
-
-// mask says which nodes and links a search may use.
-type mask struct {
-	node, edge []bool
-}
-
-func (m mask) clone() mask { return mask{node: slices.Clone(m.node), edge: slices.Clone(m.edge)} }
-
-func allowed(g *Graph, s, t int, c Constraints) mask {
-	m := mask{node: make([]bool, len(g.keys)), edge: make([]bool, len(g.edges))}
-	for i := range m.node {
-		m.node[i] = len(c.Only) == 0
-	}
-	set := func(keys []key.Public, v bool) {
-		for _, k := range keys {
-			if i, ok := g.index[k]; ok {
-				m.node[i] = v
-			}
-		}
-	}
-	set(c.Only, true)
-	set(c.Avoid, false)
-	m.node[s], m.node[t] = true, true
-	for i := range m.edge {
-		m.edge[i] = true
-	}
-	for _, l := range c.AvoidLinks {
-		i, okI := g.index[l[0]]
-		j, okJ := g.index[l[1]]
-		if !okI || !okJ {
-			continue
-		}
-		for _, n := range g.adj[i] {
-			if n.to == j {
-				m.edge[n.edge] = false
-			}
-		}
-	}
-	return m
 }
 
 // sharedCost is the dear arc through a relay that another path uses. It outweighs any sum of link costs, which stay
@@ -161,7 +106,7 @@ func newFlow(g *Graph, m mask, s, t int) *flow {
 		}
 		for _, a := range g.adj[n] {
 			if m.edge[a.edge] && m.node[a.to] && a.to != s {
-				f.add(2*n+1, 2*a.to, 1, int64(g.edges[a.edge].Cost))
+				f.add(2*n+1, 2*a.to, 1, int64(m.cost[a.edge]))
 			}
 		}
 	}
@@ -322,7 +267,7 @@ func bounded(g *Graph, m mask, s, t, limit int) []int {
 				continue
 			}
 			for _, a := range g.adj[n] {
-				if c := d + g.edges[a.edge].Cost; m.edge[a.edge] && m.node[a.to] && c < dist[h][a.to] {
+				if c := d + m.cost[a.edge]; m.edge[a.edge] && m.node[a.to] && c < dist[h][a.to] {
 					dist[h][a.to], prev[h][a.to] = c, n
 				}
 			}

@@ -69,7 +69,7 @@ func TestLinkCountsOnlyIfBothEndsStateIt(t *testing.T) {
 		{Key: node(2)},
 		{Key: node(3), Links: []Link{{Peer: node(0), Loss: 1}}},
 	})
-	want := Edge{A: node(0), B: node(1), RTT: 30 * time.Millisecond, Loss: 0.01, Capacity: 5000, Cost: 30_000 + 20_000 + HopCost}
+	want := Edge{A: node(0), B: node(1), RTT: 30 * time.Millisecond, Loss: 0.01, Capacity: 5000, Cost: 30_000 + 20_000 + 9600 + HopCost}
 	if got := g.Edges(); len(got) != 1 || got[0] != want {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
@@ -273,7 +273,7 @@ func TestMeasure(t *testing.T) {
 		{Key: node(2), Links: []Link{{Peer: node(1)}}},
 	})
 	p, ok := g.Measure([]key.Public{node(0), node(1), node(2)})
-	if !ok || p.RTT != 2*time.Millisecond || p.Loss != 0.75 || p.Capacity != 4 || p.Cost != 2*(1000+1_000_000+HopCost) {
+	if !ok || p.RTT != 2*time.Millisecond || p.Loss != 0.75 || p.Capacity != 4 || p.Cost != 2*(1000+1_000_000+HopCost)+CapacityCost/8+CapacityCost/4 {
 		t.Errorf("got %+v %v", p, ok)
 	}
 	for name, hops := range map[string][]key.Public{

@@ -52,7 +52,10 @@ type Link struct {
 	Peer     key.Public
 	RTT      time.Duration // carried in µs, at most 71 minutes
 	Loss     float64       // 0 to 1, carried in millionths
-	Capacity uint64        // kbit/s, 0 unknown; carried in 32 bits
+	Capacity uint64        // kbit/s that it was seen to be full at, 0 unknown; carried in 32 bits
+	Jitter   time.Duration // of the round trip; carried in steps of 32 µs, at most 2 s
+	Flaps    float64       // times that it came back lately, fading; carried in quarters
+	Up       uint8         // UpSteps of how long it is up
 }
 
 // Service is something a node offers to the mesh.
@@ -75,7 +78,7 @@ type Item struct {
 //
 // Items stand in rising order of type; links in rising order of key, services of name, addresses in the node's order of
 // preference. A link is {key 32, rtt_us u32, loss_ppm u32, capacity_kbit u32}; a service is {port u16, length u8, name,
-// length u8, type, meta}; IPv4 is 4 bytes; the others are text.
+// length u8, type, meta}; IPv4 is 4 bytes; measures are in measures.go; the others are text.
 type Record struct {
 	Key      key.Public
 	Boot     uint64 // random, new at each start of the node
@@ -119,7 +122,7 @@ func (r *Record) Fit() (fitted *Record, dropped int) {
 	c.fitAddrs()
 	c.fitLinks()
 	c.fitServices()
-	c.Unknown = slices.DeleteFunc(c.Unknown, func(i Item) bool { return i.Type <= itemIPv4 || len(i.Value) > MaxRecord })
+	c.Unknown = slices.DeleteFunc(c.Unknown, func(i Item) bool { return i.Type <= itemIPv4 || i.ours() || len(i.Value) > MaxRecord })
 	sort.SliceStable(c.Unknown, func(i, j int) bool { return c.Unknown[i].Type < c.Unknown[j].Type })
 	for c.size() > MaxRecord {
 		switch {
@@ -136,7 +139,7 @@ func (r *Record) Fit() (fitted *Record, dropped int) {
 
 func (r *Record) items() int {
 	n := len(r.Addrs) + len(r.Links) + len(r.Services) + len(r.Unknown)
-	for _, present := range []bool{r.Name != "", r.Version != "", r.IPv4.IsValid()} {
+	for _, present := range []bool{r.Name != "", r.Version != "", r.IPv4.IsValid(), r.measured()} {
 		if present {
 			n++
 		}
@@ -145,7 +148,7 @@ func (r *Record) items() int {
 }
 
 func (r *Record) size() int {
-	n := headerLen + signatureLen + r.items()*itemHeader + len(r.Name) + len(r.Version) + len(r.Links)*linkLen
+	n := headerLen + signatureLen + r.items()*itemHeader + len(r.Name) + len(r.Version) + len(r.Links)*linkLen + r.measuresLen()
 	for _, a := range r.Addrs {
 		n += len(a)
 	}
@@ -186,6 +189,7 @@ func (r *Record) fitLinks() {
 			l.Loss = 0
 		}
 		l.Loss = min(l.Loss, 1)
+		l.fitMeasures()
 	}
 	sort.SliceStable(r.Links, func(i, j int) bool { return order(r.Links[i].Peer, r.Links[j].Peer) < 0 })
 	r.Links = slices.CompactFunc(r.Links, func(a, b Link) bool { return a.Peer == b.Peer })
@@ -243,6 +247,7 @@ func (r *Record) appendBody(b []byte) []byte {
 		a := r.IPv4.As4()
 		b = append(appendItem(b, itemIPv4, 4), a[:]...)
 	}
+	b = r.appendMeasures(b)
 	for _, i := range r.Unknown {
 		b = append(appendItem(b, i.Type, len(i.Value)), i.Value...)
 	}
@@ -353,6 +358,11 @@ func (r *Record) parseItem(t uint8, v []byte) error {
 		if bad = len(v) != 4 || r.IPv4.IsValid(); !bad {
 			r.IPv4 = netip.AddrFrom4([4]byte(v))
 		}
+	case itemMeasures:
+		if (Item{t, v}).ours() {
+			return r.parseMeasures(v)
+		}
+		fallthrough
 	default:
 		r.Unknown = append(r.Unknown, Item{Type: t, Value: bytes.Clone(v)})
 	}
