@@ -131,9 +131,9 @@ func transport6(p []byte) (proto byte, at int, ok bool) {
 // node's mesh address or ours, nor a subnet of ours that is named more closely than the grant.
 func (p *Plane) sourceAllowed(s *Session, g *Grants, own *Own, a netip.Addr) bool {
 	if a == s.Addr {
-		return true
+		return !g.Closed
 	}
-	if p.prefix.Contains(a) || p.ours(own, a) {
+	if g.Closed || p.prefix.Contains(a) || p.ours(own, a) {
 		return false
 	}
 	granted := longest(g.Sources, a)

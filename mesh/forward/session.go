@@ -43,6 +43,7 @@ type sendKey struct {
 type Grants struct {
 	Sources []netip.Prefix // inner sources accepted from the peer: its IPv4, subnets behind it, 0.0.0.0/0 of an exit
 	Serve   []netip.Prefix // destinations the peer may reach through us
+	Closed  bool           // no packet of the peer is delivered: it is a guest, with whom only control and streams are
 }
 
 // NewSession returns a session with peer, whose mesh address is addr, without keys and paths.

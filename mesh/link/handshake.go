@@ -74,6 +74,9 @@ func (s *Links) payload(l *Link) wire.Payload {
 	if l != nil {
 		p.Key = l.ring.NewRecvID()
 	}
+	if s.cfg.Members != nil {
+		p.Members = s.cfg.Members()
+	}
 	return p
 }
 
@@ -211,6 +214,7 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	was := l.state
 	again := l.boot != keys.Theirs.Boot
 	l.boot = keys.Theirs.Boot
+	l.members = keys.Theirs.Members
 	l.theirPorts = min(max(int(keys.Theirs.Ports), 1), wire.MaxLanes)
 	l.ports = ports{}
 	l.lastRx = now

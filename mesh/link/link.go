@@ -102,8 +102,10 @@ type Config struct {
 	MTU      int    // largest datagram (UDP payload) that this node takes; 0 means 1472
 	// Ports is the number of consecutive ports that this node receives on, at most 8; 0: 1. Sockets with the numbers
 	// k×Ports to k×Ports+Ports−1 are those of one address, the lowest port first.
-	Ports   int
-	Open    bool // answer WHO with our key
+	Ports int
+	Open  bool // answer WHO with our key
+	// Members is the digest of the membership lists that we hold, asked for each handshake; nil: there are none.
+	Members func() [8]byte
 	Rand    *rand.Rand
 	Timers  Timers
 	Session session.Config // test knobs: forced cipher
@@ -190,6 +192,7 @@ type Link struct {
 	theirPorts int
 	endpoint   forward.Endpoint
 	boot       uint64
+	members    [8]byte
 	upSince    time.Duration
 	answered   time.Duration // when a handshake of ours was last answered
 
@@ -251,6 +254,9 @@ func (l *Link) MTU() int { return l.mtu.size }
 
 // UpSince returns when the link came up.
 func (l *Link) UpSince() time.Duration { return l.upSince }
+
+// Members returns the digest of the membership lists that the neighbour held at the last handshake.
+func (l *Link) Members() [8]byte { return l.members }
 
 // Boot returns the number of the neighbour's start, 0 while unknown.
 func (l *Link) Boot() uint64 { return l.boot }
