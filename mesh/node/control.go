@@ -81,6 +81,16 @@ func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
 		if f, err = wire.ParseEchoReply(body); err == nil {
 			n.receiveEchoReply(now, f)
 		}
+	case wire.CtlPunch:
+		var f wire.Punch
+		if f, err = wire.ParsePunch(body); err == nil {
+			n.receivePunch(now, p.sess, f)
+		}
+	case wire.CtlPunchGo:
+		var f wire.PunchGo
+		if f, err = wire.ParsePunchGo(body); err == nil {
+			n.receivePunchGo(now, p.sess, f)
+		}
 	}
 	return err == nil
 }

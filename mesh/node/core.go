@@ -91,6 +91,7 @@ type CoreConfig struct {
 	MTU        int
 	Slots      int
 	Ports      int // consecutive ports received on; 0: 1
+	Punch      PunchConfig
 	Loops      int // event loops; 0: 1
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people only
@@ -147,6 +148,9 @@ type Core struct {
 	echoID      uint64
 	events      eventRing
 	attempts    map[key.Public]*attempted // to reach nodes directly
+
+	reach reach
+	punch punching
 
 	twinSeen, twinLog time.Duration // when another box was last said to run our key, and when to log it again
 	twinAddr          netip.AddrPort
@@ -264,7 +268,8 @@ func (n *Core) Close(now time.Duration) {
 func (n *Core) Tick(now time.Duration) time.Duration {
 	n.now = now
 	n.plane.Advance(now)
-	next := n.links.Tick(now)
+	next := n.tickPunch(now) // before the links: one that is let go must not be dialled again
+	next = min(next, n.links.Tick(now))
 	next = min(next, n.tickRecords(now))
 	next = min(next, n.tickSessions(now))
 	n.tickRelays(now)
@@ -307,6 +312,7 @@ type neighbour struct {
 	restarts                   int     // within the minute that began at restartsAt
 	restartsAt                 time.Duration
 	twinUntil, twinAt, twinLog time.Duration // see twins.go
+	punched                    time.Duration // when punching made the link; 0: it did not
 
 	digest     uint32 // request of the digest whose pages are coming
 	digestNext key.Public
@@ -370,6 +376,7 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	if restarted || len(b.starts) == 0 {
 		n.started(now, b)
 	}
+	n.heardFrom(now, l)
 	n.applyLink(now, b)
 	n.linkRestored(now, b)
 	n.syncRules(now, b)

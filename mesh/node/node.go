@@ -56,6 +56,7 @@ type Config struct {
 	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
 	Plain      bool          // no UDP offloads
 	Streams    string        // what carries them: quic or tcp; empty: as measured
+	NoPunch    bool          // no direct links by punching
 	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
 	Memory     uint64        // bytes that the box is taken to have; 0: what it has
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
@@ -280,6 +281,7 @@ func (n *Node) build() (err error) {
 		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
 		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
 		Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
+		Punch: PunchConfig{SocketFor: n.socketFor, Off: n.cfg.NoPunch},
 	}, n, (*upcalls)(n), n)
 	if err != nil {
 		return err
