@@ -66,7 +66,7 @@ func (s *State) Revoked(k key.Public) bool {
 
 // revocation is the entry about k that counts, nil if there is none.
 func (s *State) revocation(k key.Public) (best *Revocation) {
-	for _, h := range s.lists[k] {
+	for _, h := range s.barred[k] {
 		if best == nil || h.revoke.rank() > best.rank() {
 			best = h.revoke
 		}
@@ -85,7 +85,7 @@ func (s *State) NextRevocation(k key.Public) uint32 {
 // certificate is the newest certificate of k. An older one that lasts longer does not come back when it runs out.
 func (s *State) certificate(k key.Public) *Certificate {
 	var best *held
-	for _, h := range s.certs[k] {
+	for _, h := range s.ofNode[k] {
 		if best == nil || h.issued > best.issued || h.issued == best.issued && bytes.Compare(h.raw, best.raw) > 0 {
 			best = h
 		}
@@ -128,10 +128,28 @@ func (s *State) RenewDue(at Instant, k key.Public) bool {
 
 func halfOver(c *Certificate, now int64) bool { return now >= c.Issued+(c.NotAfter-c.Issued)/2 }
 
+// Issuer tells whether k may issue and renew certificates: a member of the role manager. A guest may have a path to it.
+func (s *State) Issuer(at Instant, k key.Public) bool {
+	m := s.Member(at, k)
+	return m.Rights == Member && m.Certificate.Roles&RoleManager != 0
+}
+
+// NextExpiry is the earliest end of a certificate that has not ended for certain, in unix seconds; 0 if there is none.
+// Until then rights change by statements alone.
+func (s *State) NextExpiry(at Instant) (first int64) {
+	for k := range s.ofNode {
+		end := s.certificate(k).NotAfter
+		if !s.clock.over(at, end) && (first == 0 || end < first) {
+			first = end
+		}
+	}
+	return first
+}
+
 // Managers are the members that may issue and renew certificates, in order of their keys.
 func (s *State) Managers(at Instant) (all []key.Public) {
 	for _, k := range s.certified() {
-		if m := s.Member(at, k); m.Rights == Member && m.Certificate.Roles&RoleManager != 0 {
+		if s.Issuer(at, k) {
 			all = append(all, k)
 		}
 	}
@@ -141,8 +159,8 @@ func (s *State) Managers(at Instant) (all []key.Public) {
 // Known are all keys with a certificate or a revocation, in order.
 func (s *State) Known() []key.Public {
 	all := s.certified()
-	for k := range s.lists {
-		if len(s.certs[k]) == 0 {
+	for k := range s.barred {
+		if len(s.ofNode[k]) == 0 {
 			all = append(all, k)
 		}
 	}
@@ -151,8 +169,8 @@ func (s *State) Known() []key.Public {
 }
 
 func (s *State) certified() []key.Public {
-	all := make([]key.Public, 0, len(s.certs))
-	for k := range s.certs {
+	all := make([]key.Public, 0, len(s.ofNode))
+	for k := range s.ofNode {
 		all = append(all, k)
 	}
 	sortKeys(all)

@@ -30,7 +30,7 @@ func (s *State) table() *nameTable {
 	t := &nameTable{map[string]key.Public{}, map[netip.Addr]key.Public{}, map[string]bool{}, map[netip.Addr]bool{}}
 	serial := map[key.Public]uint64{}
 	older := func(a, b key.Public) bool { return serial[a] < serial[b] || serial[a] == serial[b] && a.Less(b) }
-	for k := range s.certs {
+	for k := range s.ofNode {
 		c := s.certificate(k)
 		if s.Revoked(k) {
 			continue
@@ -107,4 +107,24 @@ func Claimed(name string, k key.Public) string {
 		return k.Short()
 	}
 	return name + "-" + k.String()[:4]
+}
+
+// FreeIPv4 is the lowest address of a block that no certificate has, revoked ones and those that lost a conflict among
+// them; invalid if there is none. Addresses that end in 0 or 255 are left out: some programs balk at them.
+func (s *State) FreeIPv4(block netip.Prefix) netip.Addr {
+	used := map[netip.Addr]bool{}
+	for _, all := range s.ofNode {
+		for _, h := range all {
+			used[h.cert.IPv4] = true
+		}
+	}
+	if !block.IsValid() {
+		return netip.Addr{}
+	}
+	for a := block.Addr(); block.Contains(a); a = a.Next() {
+		if last := a.As4()[3]; last != 0 && last != 255 && !used[a] {
+			return a
+		}
+	}
+	return netip.Addr{}
 }

@@ -9,10 +9,16 @@ import (
 // MaxRefs bounds a page.
 const MaxRefs = 96
 
-// Digest is 8 bytes of all that is held: equal for who holds the same, whatever way it came. It goes into the payload of
-// the handshake.
+// Digest is 8 bytes of all that is held: equal for who holds the same, whatever way it came.
 func (s *State) Digest() (d [8]byte) {
-	binary.BigEndian.PutUint64(d[:], s.sum)
+	binary.BigEndian.PutUint64(d[:], s.lists+s.certs)
+	return d
+}
+
+// ListsDigest is the same of all but the certificates: what even guests may see, and what a neighbour must hold before
+// anything is admitted. It goes into the payload of the handshake.
+func (s *State) ListsDigest() (d [8]byte) {
+	binary.BigEndian.PutUint64(d[:], s.lists)
 	return d
 }
 
@@ -23,11 +29,11 @@ type Page struct {
 	Refs        []Ref
 }
 
-// end is above all refs.
-var end = Ref{255, 255, 255, 255, 255, 255, 255, 255, 255} // a constant in all but syntax
+// lastOf is above all refs of a kind and of those before it.
+func lastOf(k Kind) Ref { return Ref{byte(k), 255, 255, 255, 255, 255, 255, 255, 255} }
 
 // Done tells that no page follows.
-func (p Page) Done() bool { return p.Last == end }
+func (p Page) Done() bool { return p.Last == lastOf(lastKind) || p.Last == lastOf(KindRevocation) }
 
 // Append encodes the page: after 9 │ last 9 │ refs 9 each, rising.
 func (p Page) Append(dst []byte) []byte {
@@ -80,10 +86,15 @@ func (s *State) between(after, last Ref) []Ref {
 }
 
 // Page names what follows after, MaxRefs at most; the next page follows its Last, unless it is Done.
-func (s *State) Page(after Ref) Page {
-	refs := s.between(after, end)
+func (s *State) Page(after Ref) Page { return s.page(after, lastOf(lastKind)) }
+
+// ListsPage is a Page without certificates.
+func (s *State) ListsPage(after Ref) Page { return s.page(after, lastOf(KindRevocation)) }
+
+func (s *State) page(after, last Ref) Page {
+	refs := s.between(after, last)
 	if len(refs) <= MaxRefs {
-		return Page{After: after, Last: end, Refs: append([]Ref(nil), refs...)}
+		return Page{After: after, Last: last, Refs: append([]Ref(nil), refs...)}
 	}
 	refs = refs[:MaxRefs]
 	return Page{After: after, Last: refs[MaxRefs-1], Refs: append([]Ref(nil), refs...)}
@@ -106,7 +117,7 @@ func (s *State) Lacking(p Page) (raws [][]byte) {
 // Raws returns statements as signed, in order: what follows after, as many as have most bytes in all, one at least. next is
 // the ref to go on with; it is after itself when there were none.
 func (s *State) Raws(after Ref, most int) (raws [][]byte, next Ref) {
-	for _, r := range s.between(after, end) {
+	for _, r := range s.between(after, lastOf(lastKind)) {
 		raw := s.held[r].raw
 		if most -= len(raw); most < 0 && len(raws) > 0 {
 			break

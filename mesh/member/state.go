@@ -31,10 +31,11 @@ type State struct {
 	list   *AdminList
 	held   map[Ref]*held
 	bySlot map[slot]*held
-	certs  map[key.Public][]*held // of a node, one per admin
-	lists  map[key.Public][]*held // revocations, alike
+	ofNode map[key.Public][]*held // certificates of a node, one per admin
+	barred map[key.Public][]*held // revocations, alike
 	nrev   int
-	sum    uint64
+	lists  uint64 // sum over the refs of all but certificates,
+	certs  uint64 // and over those
 
 	order []Ref // of all held; nil: to be sorted anew
 	names *nameTable
@@ -61,7 +62,7 @@ type held struct {
 func New(c Config, at Instant) *State {
 	return &State{
 		cluster: c.Cluster, network: key.Cluster(c.Cluster), clock: newClock(c.Floor, at),
-		held: map[Ref]*held{}, bySlot: map[slot]*held{}, certs: map[key.Public][]*held{}, lists: map[key.Public][]*held{},
+		held: map[Ref]*held{}, bySlot: map[slot]*held{}, ofNode: map[key.Public][]*held{}, barred: map[key.Public][]*held{},
 	}
 }
 
@@ -202,7 +203,7 @@ func (r *Revocation) rank() uint64 {
 	return v
 }
 
-// room tells whether one more statement fits; certificates that ran out long ago give way.
+// room tells whether one more statement fits.
 func (s *State) room(h *held) bool {
 	if h.kind == KindRevocation && s.nrev >= MaxRevocations {
 		return false
@@ -217,12 +218,12 @@ func (s *State) add(h *held) {
 	s.held[h.ref], s.bySlot[h.slot] = h, h
 	switch h.kind {
 	case KindCertificate:
-		s.certs[h.node] = append(s.certs[h.node], h)
+		s.ofNode[h.node] = append(s.ofNode[h.node], h)
 	case KindRevocation:
-		s.lists[h.node] = append(s.lists[h.node], h)
+		s.barred[h.node] = append(s.barred[h.node], h)
 		s.nrev++
 	}
-	s.sum += h.ref.sum()
+	*s.sum(h) += h.ref.sum()
 	s.order, s.names = nil, nil
 }
 
@@ -231,13 +232,20 @@ func (s *State) remove(h *held) {
 	delete(s.bySlot, h.slot)
 	switch h.kind {
 	case KindCertificate:
-		cut(s.certs, h)
+		cut(s.ofNode, h)
 	case KindRevocation:
-		cut(s.lists, h)
+		cut(s.barred, h)
 		s.nrev--
 	}
-	s.sum -= h.ref.sum()
+	*s.sum(h) -= h.ref.sum()
 	s.order, s.names = nil, nil
+}
+
+func (s *State) sum(h *held) *uint64 {
+	if h.kind == KindCertificate {
+		return &s.certs
+	}
+	return &s.lists
 }
 
 func cut(of map[key.Public][]*held, h *held) {

@@ -20,6 +20,8 @@ const (
 	KindTime        Kind = 2 // TimeStatement
 	KindRevocation  Kind = 3 // Revocation
 	KindCertificate Kind = 4 // Certificate
+
+	lastKind Kind = 255 // room for kinds to come
 )
 
 // Bounds of a statement and of what it holds.
