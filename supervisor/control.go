@@ -24,6 +24,10 @@ func (s *Supervisor) listen() error {
 		}
 		return err
 	}
+	if err := s.takeUpChange(); err != nil {
+		s.sock.Close()
+		return fmt.Errorf("a change of config.yaml that nobody confirmed: %w", err)
+	}
 	if s.signalSock, err = s.listenUnix("signal", s.signalSocket()); err != nil {
 		s.sock.Close()
 		return err
@@ -118,9 +122,12 @@ type params struct {
 	DryRun  bool     `json:"dry_run,omitempty"`
 	Data    []byte   `json:"data,omitempty"`
 	Signal  string   `json:"signal,omitempty"`
+	Text    string   `json:"text,omitempty"`              // a config.yaml
+	Within  int64    `json:"confirm_within_ms,omitempty"` // 0: at once for good
+	Version int      `json:"version,omitempty"`           // 0: the one before
 }
 
-// control answers one request: the table of what viscript can be asked.
+// control answers one request.
 func (s *Supervisor) control(ctx context.Context, r *signal.Request, who Caller, at *attachments) (any, error) {
 	for _, f := range r.Files {
 		f.Close()
@@ -129,9 +136,18 @@ func (s *Supervisor) control(ctx context.Context, r *signal.Request, who Caller,
 	if err := r.Bind(&p); err != nil {
 		return nil, err
 	}
-	if err := s.admit(ctx, who, r.Method, p); err != nil {
+	err := s.admit(ctx, who, r.Method, p)
+	if err != nil {
+		s.audit(who, r.Method, p, err)
 		return nil, err
 	}
+	answer, err := s.answer(ctx, r, p, who, at)
+	s.audit(who, r.Method, p, err)
+	return answer, err
+}
+
+// answer does what is asked: the table of what viscript can be asked.
+func (s *Supervisor) answer(ctx context.Context, r *signal.Request, p params, who Caller, at *attachments) (any, error) {
 	switch r.Method {
 	case "viscript.describe":
 		return s.describe(), nil
@@ -161,6 +177,16 @@ func (s *Supervisor) control(ctx context.Context, r *signal.Request, who Caller,
 		return s.controlEvents(ctx, r, p)
 	case "viscript.reload":
 		return s.Reload(ctx, p.DryRun)
+	case "viscript.apply":
+		return s.Apply(ctx, []byte(p.Text), time.Duration(p.Within)*time.Millisecond, p.DryRun, who.Name)
+	case "viscript.confirm":
+		return s.Confirm(ctx)
+	case "viscript.rollback":
+		return s.Rollback(ctx, p.Version)
+	case "viscript.versions":
+		return s.Versions()
+	case "viscript.audit":
+		return follow(ctx, r, s.trail, p, withNumber)
 	case "viscript.upgrade":
 		return s.Upgrade(ctx)
 	case "viscript.attach":
@@ -313,9 +339,12 @@ func (s *Supervisor) controlLogs(ctx context.Context, r *signal.Request, p param
 }
 
 func (s *Supervisor) controlEvents(ctx context.Context, r *signal.Request, p params) (any, error) {
-	return follow(ctx, r, s.bus, p, func(l Line) any { // an Event with its number
-		return json.RawMessage(fmt.Sprintf(`{"seq":%d,%s`, l.Seq, strings.TrimPrefix(l.Text, "{")))
-	})
+	return follow(ctx, r, s.bus, p, withNumber)
+}
+
+// withNumber is a line of JSON with its number.
+func withNumber(l Line) any {
+	return json.RawMessage(fmt.Sprintf(`{"seq":%d,%s`, l.Seq, strings.TrimPrefix(l.Text, "{")))
 }
 
 // filter leaves out the lines that were not asked for.

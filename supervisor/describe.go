@@ -45,6 +45,11 @@ func methods() []Method {
 		{Name: "input", Params: takes("id", "data"), About: "writes to an app; no data ends its input"},
 		{Name: "signal", Params: takes("id", "signal"), About: "sends INT, TERM or HUP to the first process"},
 		{Name: "reload", Params: takes("dry_run"), About: "reads config.yaml again"},
+		{Name: "apply", Params: takes("text", "confirm_within_ms", "dry_run"), About: "makes text the config.yaml; returns to the old one unless confirmed in time"},
+		{Name: "confirm", About: "keeps what apply changed"},
+		{Name: "rollback", Params: takes("version"), About: "an earlier config.yaml again; 0: the one before"},
+		{Name: "versions", About: "earlier texts of config.yaml"},
+		{Name: "audit", Params: takes("lines", "first", "follow", "cursor", "since"), About: "who changed what, and who was refused"},
 		{Name: "upgrade", About: "replaces viscript by its new file"},
 	}
 	for i := range list {

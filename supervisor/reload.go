@@ -29,7 +29,7 @@ func (s *Supervisor) Reload(ctx context.Context, dry bool) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Added: []string{}, Removed: []string{}, Changed: []string{}, Stopped: []string{}, Again: []string{}, Started: []string{}, DryRun: dry}
+	p := newPlan(dry)
 	err = s.do(ctx, func() error {
 		s.plan(file, &p)
 		if !dry {
@@ -38,6 +38,10 @@ func (s *Supervisor) Reload(ctx context.Context, dry bool) (Plan, error) {
 		return nil
 	})
 	return p, err
+}
+
+func newPlan(dry bool) Plan {
+	return Plan{Added: []string{}, Removed: []string{}, Changed: []string{}, Stopped: []string{}, Again: []string{}, Started: []string{}, DryRun: dry}
 }
 
 // plan and apply are only for the loop.
@@ -67,10 +71,23 @@ func (s *Supervisor) plan(file *config.File, p *Plan) {
 		switch a := file.Apps[e.app.Name]; {
 		case a == nil:
 			p.Stopped = append(p.Stopped, name)
-		case !sameProgram(e, a):
+		case s.startsAnew(e, a, s.file, file):
 			p.Again = append(p.Again, name)
 		}
 	}
+}
+
+// startsAnew reports whether a running entry has to start again to be as file says: with another program, or another
+// section to read.
+func (s *Supervisor) startsAnew(e *entry, a *config.App, old, file *config.File) bool {
+	if !sameProgram(e, a) {
+		return true
+	}
+	if s.c.SectionOf == nil {
+		return false
+	}
+	section := s.c.SectionOf(a)
+	return section != "" && !old.SameSection(file, section)
 }
 
 // sameProgram reports whether a running entry would be started in the same way from a.
@@ -82,10 +99,12 @@ func sameProgram(e *entry, a *config.App) bool {
 
 func (s *Supervisor) apply(file *config.File, p *Plan) {
 	changed := !reflect.DeepEqual(s.file.Settings.Remote, file.Settings.Remote)
+	old := s.file
 	s.file = file
 	if changed {
 		s.startRemote()
 	}
+	s.keepTrail()
 	for _, e := range s.entries() {
 		a := file.Apps[e.app.Name]
 		if !e.active() {
@@ -95,7 +114,7 @@ func (s *Supervisor) apply(file *config.File, p *Plan) {
 			s.stop(e, 0, false)
 			continue
 		}
-		again := !sameProgram(e, a)
+		again := s.startsAnew(e, a, old, file)
 		if slices.Equal(e.args, e.app.DefaultArgs) {
 			e.args = slices.Clone(a.DefaultArgs)
 		}

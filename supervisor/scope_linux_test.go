@@ -63,7 +63,7 @@ func TestScopes(t *testing.T) {
 		"viscript.ru": Read, "viscript.top": Read, "viscript.logs": Read, "viscript.events": Read,
 		"viscript.start": Operate, "viscript.restart": Operate, "viscript.attach": Operate,
 		"viscript.input": Operate, "viscript.signal": Operate, "viscript.stop": Operate,
-		"viscript.reload": Admin, "viscript.upgrade": Admin, "viscript.nosuch": Admin,
+		"viscript.reload": Admin, "viscript.apply": Admin, "viscript.confirm": Admin, "viscript.rollback": Admin, "viscript.upgrade": Admin, "viscript.nosuch": Admin,
 	}
 	for _, scope := range []Scope{None, Read, Operate, Admin} {
 		c := operator(t, s, scope)

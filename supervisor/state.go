@@ -96,6 +96,7 @@ func (s *Supervisor) saveEnd() {
 		}
 	}
 	s.bus.close(true)
+	s.trail.close(true)
 }
 
 func writeAtomic(path string, v any, sync bool) error {

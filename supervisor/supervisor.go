@@ -76,6 +76,11 @@ type Config struct {
 	ChildEnded <-chan os.Signal // SIGCHLD, needed with Subreaper
 	Sections   []string         // sections of config.yaml that applets own, for check and reload
 
+	// Check looks into the sections before Apply takes a file; nil: nobody does. SectionOf says which of them an app reads
+	// when it starts, so that reload starts it again when that changes; nil: none.
+	Check     func(f *config.File) error
+	SectionOf func(a *config.App) string
+
 	// Remote hands the streams of operators on other boxes to ServeStream until ctx ends; nil: there are none. It is
 	// started again when settings.remote change.
 	Remote func(ctx context.Context, s *Supervisor, r config.Remote) error
@@ -94,6 +99,11 @@ type Supervisor struct {
 	calls chan func()
 	ended chan struct{} // closed when the loop has ended
 	began time.Time
+
+	desired sync.Mutex  // guards the config.yaml that Apply and Rollback write, what they keep, and confirm
+	confirm *time.Timer // the return to what was before; nil: none was ever set
+
+	trail *Ring // who asked for what, as JSON
 
 	wg  sync.WaitGroup // everything that Run started
 	ctx context.Context
@@ -114,6 +124,8 @@ type Supervisor struct {
 	cron     *time.Timer          // the next start by schedule
 	due      map[string]time.Time // the next start of an app with a schedule
 
+	trailFile   string // where the audit goes, too
+	endTrail    context.CancelFunc
 	endRemote   context.CancelFunc
 	remoteEnded chan struct{}
 
@@ -182,7 +194,7 @@ func New(c Config) (*Supervisor, error) {
 	s := &Supervisor{
 		c: c, log: c.Log, bus: NewRing(64 << 10), calls: make(chan func()), ended: make(chan struct{}),
 		table: map[uint64]*entry{}, began: c.now(), due: map[string]time.Time{}, logFiles: map[string]*logFile{},
-		cron: time.NewTimer(time.Hour),
+		cron: time.NewTimer(time.Hour), trail: NewRing(trailBytes),
 	}
 	s.cron.Stop()
 	file, err := s.load()
@@ -235,6 +247,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.ctx = inner
 	if s.ram = proc.InRAM(s.c.RunDir); s.ram {
 		s.bus.restore(openJournal(filepath.Join(s.c.RunDir, "log", "events")+journalSuffix, s.bus.limit))
+		s.trail.restore(openJournal(filepath.Join(s.c.RunDir, "log", "audit")+journalSuffix, s.trail.limit))
 	}
 	s.restore()
 	s.dropHanded()
@@ -244,6 +257,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	s.serve(inner)
 	s.startRemote()
+	s.keepTrail()
 	defer s.cron.Stop()
 	s.armSchedule()
 	s.autostart()
@@ -253,6 +267,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	cancel()
 	close(s.ended)
 	s.wg.Wait()
+	s.endConfirm()
 	s.saveEnd()
 	return nil
 }

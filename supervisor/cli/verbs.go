@@ -300,23 +300,11 @@ func reload(ctx context.Context, s *session, f *flags) error {
 	if f.json {
 		return s.printJSON(p)
 	}
-	changed := false
-	for _, part := range []struct {
-		what string
-		list []string
-	}{{"add", p.Added}, {"remove", p.Removed}, {"change", p.Changed}, {"stop", p.Stopped}, {"restart", p.Again}, {"start", p.Started}} {
-		for _, name := range part.list {
-			fmt.Fprintf(s.out, "%s %s\n", part.what, name)
-			changed = true
-		}
-	}
-	if !changed {
-		s.talk("nothing changes")
-	}
+	s.printPlan(p)
 	return nil
 }
 
-func check(_ context.Context, s *session, f *flags) error {
+func check(ctx context.Context, s *session, f *flags) error {
 	words, err := f.parse(1, 2, false)
 	if err != nil {
 		return err
@@ -327,6 +315,8 @@ func check(_ context.Context, s *session, f *flags) error {
 	path := s.c.File
 	if len(words) == 2 {
 		path = words[1]
+	} else if in := (supervisor.Info{}); s.inShell && s.call(ctx, "viscript.status", nil, &in, false) == nil && in.Config != "" {
+		path = in.Config // that of the viscript which this shell talks to
 	}
 	c, err := config.Load(path)
 	if errors.Is(err, fs.ErrNotExist) {

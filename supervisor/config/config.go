@@ -13,6 +13,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -20,8 +21,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFile bounds the file; 2017 cut it silently at 32,000 bytes.
-const maxFile = 1 << 20
+// MaxFile bounds the file, in bytes; 2017 cut it silently at 32,000.
+const MaxFile = 1 << 20
 
 // Restart says when an app that ended by itself is started again.
 type Restart string
@@ -96,6 +97,7 @@ type Settings struct {
 	VerifyParsingByPrinting bool   `yaml:"verifyParsingByPrinting"` // 2017: understood, without effect
 	RunHeadless             bool   `yaml:"runHeadless"`
 	SignalTCP               string `yaml:"signal_tcp"` // loopback host:port for programs that join as in 2017
+	AuditFile               string `yaml:"audit_file"` // who changed what also into this file, in the state directory unless absolute
 	Remote                  Remote `yaml:"remote"`
 }
 
@@ -133,12 +135,12 @@ func Load(path string) (*File, error) {
 		return nil, err
 	}
 	defer r.Close()
-	b, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	b, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", abs, err)
 	}
-	if len(b) > maxFile {
-		return nil, fmt.Errorf("%s: %w: longer than %d bytes", abs, ErrInvalid, maxFile)
+	if len(b) > MaxFile {
+		return nil, fmt.Errorf("%s: %w: longer than %d bytes", abs, ErrInvalid, MaxFile)
 	}
 	f, err := Parse(b)
 	if err != nil {
@@ -309,6 +311,16 @@ func (f *File) Section(name string, into any) error {
 		return nil
 	}
 	return strict(n, name, into)
+}
+
+// SameSection reports whether the named section says the same in both files; comments and layout don't count.
+func (f *File) SameSection(o *File, name string) bool {
+	a, b := f.sections[name], o.sections[name]
+	if a == nil || b == nil {
+		return a == b
+	}
+	var x, y any
+	return a.Decode(&x) == nil && b.Decode(&y) == nil && reflect.DeepEqual(x, y)
 }
 
 // CheckSections reports top-level sections that are none of known, settings and apps.

@@ -131,7 +131,7 @@ func TestLoad(t *testing.T) {
 	if f, err := Load(path); err != nil || len(f.Apps) != 0 || f.Path != path {
 		t.Errorf("%+v, %v", f, err)
 	}
-	if err := os.WriteFile(path, make([]byte, maxFile+1), 0o600); err != nil {
+	if err := os.WriteFile(path, make([]byte, MaxFile+1), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Load(path); err == nil || !strings.Contains(err.Error(), "longer than") {

@@ -170,6 +170,15 @@ func BootID() string {
 	return strings.TrimSpace(string(b))
 }
 
+// Uptime is the time since the boot that BootID names, with suspend; 0 where it is not known.
+func Uptime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
 // cgroup makes the folder of one launch; "" without cgroups.
 func (h *Host) cgroup(mark string) (string, *os.File) {
 	if h.base == "" {

@@ -30,6 +30,9 @@ func (h *Host) Sweep(func(string) bool) {}
 // BootID is unknown here, so nothing is adopted.
 func BootID() string { return "" }
 
+// Uptime is not known here.
+func Uptime() time.Duration { return 0 }
+
 // Pipe makes a plain pipe; it can't be opened again.
 func Pipe(string) (r, w *os.File, err error) { return os.Pipe() }
 

@@ -84,7 +84,7 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	}
 	c := supervisor.Config{
 		File: f.Config, FileNamed: f.Given("config") || e.Getenv("SKYWIRE_CONFIG") != "", StateDir: f.State, RunDir: f.Run,
-		Environ: e.Environ, Log: f.Logger(), Sections: sectionNames(),
+		Environ: e.Environ, Log: f.Logger(), Sections: sectionNames(), Check: checkSections, SectionOf: sectionOf,
 		Inproc: inprocApps(e.Processors), Answers: answers, Subreaper: true, Version: applet.Version().Version,
 	}
 	if self, err := os.Executable(); err == nil {
@@ -136,6 +136,21 @@ func checkSections(f *config.File) error {
 		f.Section("socks", &socksConfig{}),
 		checkServers(f),
 	)
+}
+
+// sectionOf is the section of config.yaml that the applet of an app reads when it starts; "" if the app is none.
+func sectionOf(a *config.App) string {
+	word := strings.TrimPrefix(filepath.Base(a.Path), "skywire-")
+	if words := words2017()[word]; words != nil {
+		word = words[0]
+	}
+	if word == "skywire" && len(a.DefaultArgs) > 0 {
+		word = a.DefaultArgs[0]
+	}
+	if word != viscriptName && answers(word) {
+		return word
+	}
+	return ""
 }
 
 // words2017 are the program names of 2017, which config.yaml files still say, and the words they stand for.
