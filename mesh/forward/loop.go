@@ -73,6 +73,7 @@ type LoopConfig struct {
 	Sockets []Socket // Endpoint.Socket is the index here
 	Own     []int    // which of them this loop receives from; nil: all
 	Output  Output   // nil: Sockets
+	Streams Output   // without Output: takes what goes to stream connections; nil: nothing goes there
 	Now     func() time.Duration
 	Memory  uint64 // of the machine, in bytes; 0: plenty
 	// Detached is called from the loop when a TUN broke and was removed; it may be nil. The loop closes no TUN.
@@ -143,7 +144,7 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 	}
 	direct := c.Output == nil // so that Endpoint.Socket names what is polled here
 	if direct {
-		c.Output = sockets(c.Sockets)
+		c.Output = sockets{c.Sockets, c.Streams}
 	}
 	if c.Own == nil {
 		for i := range c.Sockets {
@@ -171,13 +172,19 @@ func NewLoop(c LoopConfig) (*Loop, error) {
 }
 
 // sockets is the Output that sends through them.
-type sockets []Socket
+type sockets struct {
+	udp     []Socket
+	streams Output
+}
 
 func (s sockets) Send(to Endpoint, train []byte, seg int, ecn uint8) error {
-	if int(to.Socket) >= len(s) {
+	switch {
+	case to.Socket >= FirstTCP && s.streams != nil:
+		return s.streams.Send(to, train, seg, ecn)
+	case int(to.Socket) >= len(s.udp):
 		return syscall.EBADF
 	}
-	return s[to.Socket].Send(to.Addr, train, seg, ecn)
+	return s.udp[to.Socket].Send(to.Addr, train, seg, ecn)
 }
 
 // Run works until ctx ends. It must be called once.
