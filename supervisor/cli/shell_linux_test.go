@@ -187,7 +187,7 @@ func TestShell(t *testing.T) {
 	}()
 	typed := func(text string) { person.WriteString(text) }
 	s.shows(t, "viscript> ")
-	typed("ap\t\r")
+	typed("apps\t\r")
 	s.shows(t, "tick")
 	s.shows(t, "viscript> ")
 	typed("s -a c\t\r")
