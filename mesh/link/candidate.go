@@ -291,7 +291,8 @@ func (s *Links) moveTo(now time.Duration, l *Link, c *candidate) {
 	l.move = mover{}
 	p := &l.ping
 	p.reset(now)
-	p.srtt, p.jitter = c.rtt, c.rtt/2
+	p.srtt = c.rtt
+	l.meter.restart()
 	l.mtu.begin(now, l.mtu.limit)
 	if c.narrow {
 		l.mtu.size = min(l.mtu.size, startMTU)
@@ -321,6 +322,29 @@ func (s *Links) Lost(now time.Duration, e forward.Endpoint, gone bool) {
 			l.candidates = slices.DeleteFunc(l.candidates, func(c candidate) bool { return c.ep == e })
 		}
 	}
+}
+
+// Using returns the endpoints that the link uses or is about to use: where it is, where it is asked to prove itself, and
+// those that its race has reached.
+func (l *Link) Using() []forward.Endpoint {
+	all := []forward.Endpoint{l.endpoint}
+	if l.move.tries > 0 {
+		all = append(all, l.move.to)
+	}
+	if l.hs != nil {
+		all = append(all, l.race.order[:l.race.sent]...)
+	}
+	return all
+}
+
+// Heard reports whether a link that is up has had a sealed frame from there.
+func (s *Links) Heard(e forward.Endpoint) bool {
+	for _, l := range s.order {
+		if l.state == Up && l.heard == e {
+			return true
+		}
+	}
+	return false
 }
 
 // movesNothing reports whether a LINK frame's messages are questions about ports and other ways: where such a frame comes

@@ -83,7 +83,7 @@ func (s *Links) payload(l *Link) wire.Payload {
 // receiveInit answers a handshake. Until a frame was opened under its key it is an entry in the gate's bounded table:
 // no link is made and none is changed by what may be a replay.
 func (s *Links) receiveInit(now time.Duration, from forward.Endpoint, b []byte) {
-	reply, _, err := s.gate.Respond(now, from.Addr, false, s.sessionConfig(nil), b, func(peer key.Public, _ wire.Payload) (wire.Payload, uint32, error) {
+	reply, _, err := s.gate.Respond(now, from.Addr, from.Socket >= forward.FirstTCP, s.sessionConfig(nil), b, func(peer key.Public, _ wire.Payload) (wire.Payload, uint32, error) {
 		if err := s.host.Admit(peer); err != nil {
 			return wire.Payload{}, 0, err
 		}
@@ -190,6 +190,7 @@ func (s *Links) receiveResp(now time.Duration, from forward.Endpoint, b []byte) 
 	l.theirLabel = f.Label
 	l.endpoint = l.race.arrived(from)
 	l.dialled = l.endpoint
+	l.mtu.waits = l.race.sent > 1
 	s.proven(now, l, keys)
 	s.sendFrame(now, l, l.endpoint, wire.Keep{})
 	if from != l.endpoint {
@@ -220,6 +221,7 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	l.lastRx = now
 	l.hsAt, l.hs, l.hsTries = 0, nil, 0
 	l.ping.reset(now)
+	l.meter.restart()
 	l.mtu.begin(now, min(int(keys.Theirs.MTU), s.cfg.MTU))
 	l.state = Up
 	l.addAddr(now, l.endpoint)
@@ -227,10 +229,15 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	l.trouble = ""
 	s.host.Changed(now, l)
 	if was != Up || again {
+		if l.upSince != 0 {
+			l.meter.cameBack(now)
+		}
 		l.upSince = now
 		s.host.Up(now, l, restarted)
 	}
-	s.probeMTU(now, l)
+	if !l.mtu.waits {
+		s.probeMTU(now, l)
+	}
 }
 
 func (s *Links) receiveCookie(now time.Duration, b []byte) {

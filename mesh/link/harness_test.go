@@ -116,17 +116,18 @@ type box struct {
 	nat   *nat           // that it is behind, if any
 	next  time.Duration
 
-	refuse    bool
-	ups       int
-	restarts  int
-	forgotten int
-	downs     []string
-	messages  [][]byte // kind, then body
-	sentData  map[uint32]bool
-	dataRx    time.Duration
-	dataTx    time.Duration
-	bytesOut  int
-	onMessage func(l *Link, kind uint8, body []byte)
+	refuse                       bool
+	ups                          int
+	restarts                     int
+	forgotten                    int
+	downs                        []string
+	messages                     [][]byte // kind, then body
+	sentData                     map[uint32]bool
+	dataGot, dataSent, dataBytes uint64
+	dataRx                       time.Duration
+	dataTx                       time.Duration
+	bytesOut                     int
+	onMessage                    func(l *Link, kind uint8, body []byte)
 }
 
 func identity(t testing.TB, n byte) *key.Private {
@@ -266,6 +267,7 @@ func (x *box) Down(_ time.Duration, _ *Link, reason string) { x.downs = append(x
 func (x *box) Forgotten(time.Duration, *Link)               { x.forgotten++ }
 func (x *box) Changed(time.Duration, *Link)                 {}
 func (x *box) Sent(_ *Link, h wire.Header) bool             { return x.sentData[h.Label] }
+func (x *box) Counts(*Link) (received, sent, bytes uint64)  { return x.dataGot, x.dataSent, x.dataBytes }
 func (x *box) Traffic(*Link) (rx, tx time.Duration)         { return x.dataRx, x.dataTx }
 func (x *box) Message(_ time.Duration, l *Link, kind uint8, body []byte) {
 	x.messages = append(x.messages, append([]byte{kind}, body...))

@@ -40,7 +40,8 @@ type Timers struct {
 	RetryMin   time.Duration // first retry of an unanswered INIT (250 ms), growing by half
 	RetryMax   time.Duration // longest pause between two INITs (5 s)
 	PingBusy   time.Duration // ping interval while data flows (1 s)
-	PingIdle   time.Duration // ping interval of an idle link (10 s)
+	PingIdle   time.Duration // ping interval of a link without data (10 s)
+	PingLong   time.Duration // the same after a minute (25 s)
 	PingLost   time.Duration // pause before an unanswered ping is repeated (400 ms)
 	LostPings  int           // unanswered pings until the link is down (5)
 	Rekey      time.Duration // age at which the initiator rekeys (120 s ± 10)
@@ -59,6 +60,7 @@ func (t Timers) withDefaults() Timers {
 	def(&t.RetryMax, 5*time.Second)
 	def(&t.PingBusy, time.Second)
 	def(&t.PingIdle, 10*time.Second)
+	def(&t.PingLong, 25*time.Second)
 	def(&t.PingLost, 400*time.Millisecond)
 	def(&t.Rekey, 120*time.Second)
 	def(&t.Admission, 5*time.Second)
@@ -92,6 +94,8 @@ type Host interface {
 	Sent(l *Link, h wire.Header) bool
 	// Traffic returns when the data plane last received from and sent to this neighbour.
 	Traffic(l *Link) (rx, tx time.Duration)
+	// Counts returns how many frames the data plane received from and sent to this neighbour, and the bytes received.
+	Counts(l *Link) (received, sent, bytes uint64)
 }
 
 // Config is what a machine is made of.
@@ -183,6 +187,7 @@ type Link struct {
 	state      State
 	persistent bool // dial again whenever down
 	candidates []candidate
+	heard      forward.Endpoint // where the last good frame came from
 	way        switching
 
 	ring       *session.Ring
@@ -215,6 +220,8 @@ type Link struct {
 
 	lastRx, lastTx time.Duration
 	ping           pinger
+	meter          meter
+	keepAlive      time.Duration // longest silence; 0: Timers.PingLong
 	mtu            mtuProbe
 	move           mover
 	restless       time.Duration // until when pings are repeated fast, since we moved; 0: not
@@ -242,12 +249,6 @@ func (l *Link) Endpoint() forward.Endpoint { return l.endpoint }
 
 // RTT returns the least round-trip time of the last few, 0 while unknown.
 func (l *Link) RTT() time.Duration { return l.ping.least() }
-
-// Jitter returns the smoothed variation of the round-trip time.
-func (l *Link) Jitter() time.Duration { return l.ping.jitter }
-
-// Loss returns the share of pings lost, 0 to 1, smoothed.
-func (l *Link) Loss() float64 { return l.ping.loss }
 
 // MTU returns the largest datagram (UDP payload) to the neighbour, in bytes.
 func (l *Link) MTU() int { return l.mtu.size }

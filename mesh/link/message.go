@@ -44,7 +44,7 @@ func (s *Links) SendMoving(now time.Duration, l *Link, m wire.Message) error {
 // SendAll seals messages to a neighbour, as many in a frame as fit; one that does not fit a frame goes in pieces.
 func (s *Links) SendAll(now time.Duration, l *Link, messages []wire.Message) error {
 	room := frameRoom
-	if l.mtu.until == 0 { // probed, and not about to be
+	if l.mtu.until == 0 && !l.mtu.waits { // probed, and not about to be
 		room = max(room, l.mtu.size-wire.LinkOverhead)
 	}
 	s.plain = s.plain[:0]
@@ -165,6 +165,7 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 	if movesNothing(body) && l.endpoint.Addr.IsValid() {
 		at = l.endpoint
 	}
+	l.heard = from
 	s.opened(now, l, keys, at, len(b), newest)
 	s.messages(now, l, from, body)
 }
@@ -223,6 +224,8 @@ func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind 
 		s.receivePing(now, l, from, b)
 	case wire.MessagePong:
 		s.receivePong(now, l, b)
+	case wire.MessageMeasure:
+		s.receiveMeasure(now, l, b)
 	case wire.MessageChallenge:
 		if f, err := wire.ParseChallenge(b); err == nil {
 			s.sendFrame(now, l, from, wire.Response(f))

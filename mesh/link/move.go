@@ -119,6 +119,7 @@ func (s *Links) receiveResponse(now time.Duration, l *Link, from forward.Endpoin
 	}
 	s.cfg.Log.Info("neighbour moved", "peer", l.peer.Short(), "from", l.endpoint.Addr, "to", from.Addr)
 	l.endpoint = from
+	l.meter.restart()
 	*m = mover{}
 	l.mtu.begin(now, l.mtu.limit)
 	s.host.Changed(now, l)

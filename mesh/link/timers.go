@@ -1,11 +1,9 @@
 package link
 
 import (
-	"net/netip"
 	"slices"
 	"time"
 
-	"skywire/mesh/forward"
 	"skywire/mesh/session"
 	"skywire/mesh/wire"
 )
@@ -89,129 +87,6 @@ func (s *Links) down(now time.Duration, l *Link, reason string) {
 	s.host.Down(now, l, reason)
 }
 
-// pinger measures a link and notices when it is dead.
-type pinger struct {
-	id       uint32
-	sent     time.Duration // of the ping that is out; 0 if none
-	last     time.Duration // when the last ping was answered or begun
-	lost     int           // unanswered in a row
-	srtt     time.Duration
-	jitter   time.Duration
-	recent   [8]time.Duration // last round trips
-	count    int              // of round trips measured since the link came up
-	loss     float64
-	before   float64 // loss when the pings that are out began to be unanswered
-	observed netip.AddrPort
-}
-
-// reset begins anew on a link that came up. The pings that found it dead say nothing about its loss.
-func (p *pinger) reset(now time.Duration) {
-	if p.lost > 0 {
-		p.loss = p.before
-	}
-	p.sent, p.lost, p.last, p.count = 0, 0, now-time.Hour, 0
-}
-
-// least returns the least of the last round trips: what the wire takes, without the waits of busy machines.
-func (p *pinger) least() time.Duration {
-	n := min(p.count, len(p.recent))
-	if n == 0 {
-		return p.srtt
-	}
-	return slices.Min(p.recent[:n])
-}
-
-// measured takes a round trip.
-func (p *pinger) measured(rtt time.Duration) {
-	p.recent[p.count%len(p.recent)] = rtt
-	p.count++
-	if p.srtt == 0 {
-		p.srtt, p.jitter = rtt, rtt/2
-		return
-	}
-	p.jitter += ((rtt - p.srtt).Abs() - p.jitter) / 4
-	p.srtt += (rtt - p.srtt) / 8
-}
-
-func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
-	p := &l.ping
-	if l.restless != 0 {
-		return s.tickRestless(now, l)
-	}
-	if p.sent != 0 {
-		due := p.sent + max(s.timers.PingLost, 3*p.srtt)
-		if now < due {
-			return due
-		}
-		if p.lost == 0 {
-			p.before = p.loss
-		}
-		p.lost++
-		p.loss += (1 - p.loss) / 32
-		if p.lost >= s.timers.LostPings {
-			s.down(now, l, "pings unanswered")
-			return now
-		}
-		s.sendPing(now, l)
-		return p.sent + max(s.timers.PingLost, 3*p.srtt)
-	}
-	rx, tx := s.host.Traffic(l)
-	every := s.timers.PingIdle
-	if s.busy(now, l) { // LINK frames don't count: pings are such
-		every = s.timers.PingBusy
-	}
-	if p.count < len(p.recent)/2 { // a new link: one round trip says little
-		every = s.timers.PingLost / 4
-	}
-	if tx > max(rx, l.lastRx)+s.timers.PingLost { // we send, nothing comes back: ask now
-		every = 0
-	}
-	if due := p.last + every; now < due {
-		return min(due, now+s.timers.PingBusy)
-	}
-	s.sendPing(now, l)
-	return now + s.timers.PingLost
-}
-
-func (s *Links) sendPing(now time.Duration, l *Link) {
-	p := &l.ping
-	p.id++
-	p.sent, p.last = now, now
-	s.sendFrame(now, l, l.endpoint, wire.Ping{ID: p.id, Time: uint64(now)})
-}
-
-func (s *Links) receivePing(now time.Duration, l *Link, from forward.Endpoint, b []byte) {
-	p, err := wire.ParsePing(b)
-	if err != nil {
-		s.drops.Malformed++
-		return
-	}
-	// The answer goes where the ping came from: a neighbour that moved learns its new address at once.
-	s.sendFrame(now, l, from, wire.Pong{ID: p.ID, Time: p.Time, Observed: from.Addr})
-}
-
-func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
-	f, err := wire.ParsePong(b)
-	if err != nil {
-		s.drops.Malformed++
-		return
-	}
-	if l.mtu.answered(f.ID) {
-		return
-	}
-	p := &l.ping
-	rtt := now - time.Duration(f.Time)
-	if f.ID > p.id || f.ID+16 < p.id || rtt < 0 || rtt > time.Minute {
-		return
-	}
-	p.measured(rtt)
-	p.loss -= p.loss / 32
-	if f.ID >= l.movedPing { // an older one says nothing of where we are now
-		p.sent, p.lost = 0, 0
-		p.observed = f.Observed
-	}
-}
-
 func (s *Links) tickRekey(now time.Duration, l *Link) time.Duration {
 	cur := l.ring.Sending(now)
 	if cur == nil {
@@ -260,6 +135,7 @@ type mtuProbe struct {
 	best  int
 	until time.Duration
 	again int
+	waits bool // for an answer from the address, which the INIT of a race has not proved: a liar could name somebody else's
 }
 
 const mtuIDs = 1 << 31 // ids of probes have the top bit set
@@ -283,6 +159,7 @@ func (m *mtuProbe) answered(id uint32) bool {
 
 func (s *Links) probeMTU(now time.Duration, l *Link) {
 	m := &l.mtu
+	m.waits = false
 	m.first = (m.first + 64) % (1 << 20)
 	m.until = now + s.timers.MTUSettled
 	m.again--
@@ -331,7 +208,7 @@ func (s *Links) reprobe(now time.Duration, l *Link) {
 
 func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {
 	m := &l.mtu
-	if m.until == 0 {
+	if m.until == 0 || m.waits {
 		return now + time.Second
 	}
 	if m.best == m.limit {

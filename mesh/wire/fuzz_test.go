@@ -77,6 +77,7 @@ func FuzzResponse(f *testing.F)      { fuzz(f, "Response") }
 func FuzzPort(f *testing.F)          { fuzz(f, "Port") }
 func FuzzPortOpen(f *testing.F)      { fuzz(f, "PortOpen") }
 func FuzzTwin(f *testing.F)          { fuzz(f, "Twin") }
+func FuzzMeasure(f *testing.F)       { fuzz(f, "Measure") }
 func FuzzTry(f *testing.F)           { fuzz(f, "Try") }
 func FuzzTried(f *testing.F)         { fuzz(f, "Tried") }
 func FuzzMembers(f *testing.F)       { fuzz(f, "Members") }

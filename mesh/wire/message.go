@@ -40,6 +40,7 @@ const (
 	MessageWayAsk        = 31
 	MessageWay           = 32
 	MessageRecordsSum    = 33
+	MessageMeasure       = 34
 )
 
 // Message is one message of a LINK frame: Append adds its body, without the head.

@@ -99,6 +99,7 @@ func samples(t testing.TB) []sample {
 		of("Try", Try{random}, ParseTry),
 		of("Tried", Tried{random, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTried),
 		of("Twin", Twin{7, netip.MustParseAddrPort("192.0.2.7:4001")}, ParseTwin),
+		of("Measure", Measure{1000, 2500}, ParseMeasure),
 		of("Members", Members{MembersAnswer, [8]byte(fill(8, 1)), [8]byte(fill(8, 2))}, ParseMembers),
 		of("MembersList", MembersList{MembersAll, StatementID{}, StatementID(fill(9, 9)), []StatementID{StatementID(fill(9, 3))}}, ParseMembersList),
 		of("Statement", Statement{fill(20, 1)}, ParseStatement),
