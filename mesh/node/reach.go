@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
 	"time"
 
 	"skywire/mesh/forward"
+	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/wire"
 )
@@ -90,6 +90,9 @@ func (n *Core) SetMapped(now time.Duration, all []netip.AddrPort) {
 // NAT tells what is between this node and the others.
 func (n *Core) NAT() NAT { return n.reach.nat }
 
+// LinkTo returns the link with a node, nil if there is none; for tests.
+func (n *Core) LinkTo(peer key.Public) *link.Link { return n.links.ByPeer(peer) }
+
 // reachChanged has what failed before tried again: the network is another one.
 func (n *Core) reachChanged(now time.Duration) {
 	n.reach.nextAt = now
@@ -99,22 +102,20 @@ func (n *Core) reachChanged(now time.Duration) {
 }
 
 // observation is where one neighbour sees us.
-type observation struct {
-	by, at netip.AddrPort
-	since  time.Duration
-}
+type observation struct{ by, at netip.AddrPort }
 
-// observations returns where neighbours outside see us, the newest link's first.
+// observations returns where neighbours outside see us, those of the newest link first: a NAT gave its mappings in the order
+// in which the links were begun, whichever came up first.
 func (n *Core) observations() []observation {
 	var all []observation
 	n.links.All(func(l *link.Link) {
-		o := observation{by: unmapped(l.Endpoint().Addr), at: unmapped(l.Observed()), since: l.UpSince()}
+		o := observation{by: unmapped(l.Endpoint().Addr), at: unmapped(l.Observed())}
 		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.inOwnPrefix(o.by.Addr()) && private(o.by.Addr()) {
 			return // nobody outside
 		}
 		all = append(all, o)
 	})
-	sort.SliceStable(all, func(i, j int) bool { return all[i].since > all[j].since })
+	slices.Reverse(all)
 	return all
 }
 
@@ -233,9 +234,9 @@ func (n *Core) inOwnPrefix(a netip.Addr) bool {
 	})
 }
 
-// candidates returns the addresses at which a peer may try to reach us. Those that mean something in our own network only
-// are left out unless inside: strangers have no use for them.
-func (n *Core) ownCandidates(inside bool) []wire.Candidate {
+// ownCandidates returns the addresses at which a peer may try to reach us, after so many failures. Those that mean something
+// in our own network only are left out unless inside: strangers have no use for them.
+func (n *Core) ownCandidates(inside bool, fails int) []wire.Candidate {
 	var all []wire.Candidate
 	add := func(kind uint8, a netip.AddrPort) {
 		a = unmapped(a)
@@ -243,6 +244,9 @@ func (n *Core) ownCandidates(inside bool) []wire.Candidate {
 		if !known && a.IsValid() && a.Port() != 0 && len(all) < wire.MaxCandidates {
 			all = append(all, wire.Candidate{Kind: kind, Addr: a})
 		}
+	}
+	if n.reach.nat.Kind == wire.NATSequential {
+		n.predict(fails, func(a netip.AddrPort) { add(wire.CandidatePredicted, a) })
 	}
 	hosts := 0
 	for _, v4 := range []bool{true, false} {
@@ -257,13 +261,14 @@ func (n *Core) ownCandidates(inside bool) []wire.Candidate {
 	for _, a := range n.reach.mapped {
 		add(wire.CandidateMapped, a)
 	}
-	seen := n.observations()
-	for i, o := range seen {
-		if i < maxSeen {
+	seen := 0
+	for _, o := range n.observations() {
+		if seen < maxSeen && !(n.reach.nat.Kind == wire.NATSequential && o.at.Addr().Is4()) {
+			seen++
 			add(wire.CandidateObserved, o.at)
 		}
 	}
-	n.predict(func(a netip.AddrPort) { add(wire.CandidatePredicted, a) })
+	n.predict(fails, func(a netip.AddrPort) { add(wire.CandidatePredicted, a) })
 	return all
 }
 
@@ -274,23 +279,35 @@ const (
 	maxPredicted = 4
 )
 
-// predict calls f with where the NAT will probably put us next. While one neighbour alone has seen us, and the NAT
-// may be of any kind, one step of one is a guess that costs little.
-func (n *Core) predict(f func(netip.AddrPort)) {
+// predict calls f with where the NAT will probably put us next, in order: what we send to the first address that the peer
+// predicts for itself leaves by the first that we predict, if both NATs are sequential. After a failure the next ones are due,
+// and every other time the order of the mappings is taken to have been the other one. While one neighbour alone has seen us,
+// and the NAT may be of any kind, one step of one is a guess that costs little.
+func (n *Core) predict(fails int, f func(netip.AddrPort)) {
 	t := n.reach.nat
-	by, count := t.Step, maxPredicted
+	if len(t.Seen) == 0 {
+		return
+	}
+	from, by, count := t.Seen[0], t.Step, maxPredicted
 	if t.Kind == wire.NATPortRestricted && t.Observers == 1 {
 		by, count = 1, 2
 	}
-	if by == 0 || len(t.Seen) == 0 {
+	if fails%2 == 1 {
+		from, by = t.Seen[len(t.Seen)-1], -by
+	}
+	if by == 0 {
 		return
 	}
-	for i := 1; i <= count; i++ {
-		if port := int(t.Seen[0].Port()) + i*by; port > 0 && port < 1<<16 {
-			f(netip.AddrPortFrom(t.Seen[0].Addr(), uint16(port)))
+	fails = min(fails, maxDrift)
+	for i := fails*maxPredicted + 1; i <= fails*maxPredicted+count; i++ {
+		if port := int(from.Port()) + i*by; port > 0 && port < 1<<16 {
+			f(netip.AddrPortFrom(from.Addr(), uint16(port)))
 		}
 	}
 }
+
+// maxDrift is after how many failures a prediction does not move on: what else the NAT gave away meanwhile is not known.
+const maxDrift = 4
 
 // heardFrom is told of a link that came up: who got in without having been asked tells what the NAT lets through.
 func (n *Core) heardFrom(now time.Duration, l *link.Link) {
