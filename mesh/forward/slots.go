@@ -149,6 +149,18 @@ func (p *Plane) Restore(base uint32, n int) error {
 	return nil
 }
 
+// Taken returns how many labels are given out.
+func (p *Plane) Taken() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.slots.state {
+		if p.slots.state[i].taken {
+			n++
+		}
+	}
+	return n
+}
+
 // Free ends the meaning of n labels at once and lets them rest before they are given out under the next generation.
 // Labels that are not allocated, or of another generation, are left alone.
 func (p *Plane) Free(base uint32, n int, now time.Duration) {

@@ -516,7 +516,7 @@ func TestChurn(t *testing.T) {
 		for _, nd := range all {
 			s := nd.Core.Sizes()
 			for what, most := range map[string]int{
-				"sessions": 8, "addresses": 66, "planePaths": 40, "paths": 40, "relays": 120, "sources": 66, "links": 4,
+				"sessions": 8, "addresses": 66, "plane_paths": 40, "paths": 40, "relays": 120, "sources": 66, "links": 4,
 				"flood": 300, "acks": 64, "listed": 0, "waiters": 0, "echoes": 0, "records": 64, "failed": 60, "keys": 32,
 			} {
 				if s[what] > most {

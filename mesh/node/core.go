@@ -96,10 +96,10 @@ type CoreConfig struct {
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people only
 	Timers     link.Timers
-	Session    session.Config                                     // test knobs
-	Rekey      time.Duration                                      // of sessions; 0: 120 s
-	StoreAfter time.Duration                                      // age from which relay rules are worth storing; 0: 60 s
-	Parse      func([]byte, key.NetworkID) (*route.Record, error) // test knob: verifies records; nil: route.ParseRecord
+	Session    session.Config                                             // test knobs
+	Rekey      time.Duration                                              // of sessions; 0: 120 s
+	StoreAfter time.Duration                                              // age from which relay rules are worth storing; 0: 60 s
+	Parse      func([]byte, key.NetworkID) (*route.Record, []byte, error) // simulators' knob, see route.DBConfig
 	Log        *slog.Logger
 }
 

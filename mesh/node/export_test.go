@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"skywire/mesh/key"
-	"skywire/mesh/link"
 	"skywire/mesh/wire"
 )
 
@@ -15,27 +14,7 @@ func (n *Core) Inject(now time.Duration, from key.Public, m wire.Message) {
 }
 
 // Sizes returns how much is in each table that others can fill.
-func (n *Core) Sizes() map[string]int {
-	s := map[string]int{
-		"sessions": len(n.sessions), "addresses": len(n.byAddr), "planePaths": len(n.byPath), "paths": len(n.paths),
-		"relays": len(n.relays), "sources": len(n.sources), "rulesOf": len(n.rulesOf), "proposals": len(n.proposals),
-		"echoes": len(n.echoes), "records": n.db.Len(),
-	}
-	n.links.All(func(l *link.Link) {
-		b := n.neighbour(l)
-		s["links"]++
-		s["flood"] += len(b.flood)
-		s["acks"] += len(b.acks)
-		s["listed"] += len(b.listed)
-	})
-	for _, o := range n.sessions {
-		s["waiters"] += len(o.waiters)
-		s["waiting"] += len(o.waiting)
-		s["failed"] += len(o.failed)
-		s["keys"] += len(o.ring.All())
-	}
-	return s
-}
+func (n *Core) Sizes() map[string]int { return n.tables() }
 
 // Refused returns how many setups were refused, dropped over quota, and had a bad signature.
 func (n *Core) Refused() (refused, limit, bad uint64) {

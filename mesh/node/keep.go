@@ -2,10 +2,8 @@ package node
 
 import (
 	"fmt"
-	"net/netip"
 	"time"
 
-	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/route"
@@ -26,29 +24,60 @@ const (
 // Flags of a stored rule.
 const ruleBackward = 1 << 0
 
+// Kept is what of a Core outlives a process.
+type Kept struct {
+	Number  uint64 // highest used
+	Records [][]byte
+	Rules   []Rule
+	Replays map[key.Public]store.Replay // of setups, by source
+}
+
+// Keep returns what is worth keeping.
+func (n *Core) Keep(now time.Duration) Kept {
+	k := Kept{Number: n.Number(), Rules: n.Rules(now), Replays: make(map[key.Public]store.Replay, len(n.sources))}
+	for _, e := range n.db.Entries() {
+		if e.Key != n.self {
+			k.Records = append(k.Records, e.Raw)
+		}
+	}
+	for source, s := range n.sources {
+		k.Replays[source] = store.Replay{Highest: s.highest, Window: s.seen}
+	}
+	return k
+}
+
+// RestoreKept takes what an earlier start kept, before any link is up. Number is for CoreConfig.Sequence: it is not read here.
+func (n *Core) RestoreKept(now time.Duration, k Kept, wall time.Time) {
+	for _, raw := range k.Records {
+		n.PutRecordAged(now, raw, n.self, route.StoredAge(raw, wall, 0))
+	}
+	for source, r := range k.Replays {
+		n.sources[source] = &setupNumbers{highest: r.Highest, seen: r.Window, at: now}
+	}
+	n.Restore(now, k.Rules)
+}
+
 // restore reads what an earlier start kept.
 func (n *Node) restore() error {
 	if n.store == nil {
 		return nil
 	}
 	now := link.Now()
-	if raws, err := n.store.Records(); err == nil {
-		for _, raw := range raws {
-			n.core.PutRecordAged(now, raw, n.identity.Public(), route.StoredAge(raw, time.Now(), 0))
-		}
+	var k Kept
+	var err error
+	if k.Records, err = n.store.Records(); err != nil {
+		n.log.Warn("records not restored", "err", err)
 	}
-	if all, err := n.store.Replays(); err == nil {
-		for k, r := range all {
-			n.core.sources[k] = &setupNumbers{highest: r.Highest, seen: r.Window, at: now}
-		}
+	if k.Replays, err = n.store.Replays(); err != nil {
+		n.log.Warn("setup numbers not restored", "err", err)
 	}
 	stored, err := n.store.Rules()
 	if err != nil {
 		n.log.Warn("rules not restored", "err", err)
-		return nil
 	}
 	rules := joinRules(stored)
-	n.core.Restore(now, rules)
+	k.Rules = rules
+	n.core.RestoreKept(now, k, time.Now())
 	if len(rules) > 0 {
 		n.log.Info("relay rules restored", "paths", len(rules))
 	}
@@ -67,12 +96,14 @@ func (n *Node) dialNeighbours(now time.Duration, rules []Rule) {
 		for _, r := range rules {
 			wanted = wanted || r.Previous == k || r.Next == k
 		}
-		ap, err := netip.ParseAddrPort(addr)
-		if err != nil || !wanted {
+		if !wanted {
 			continue
 		}
-		i, _ := n.socketFor(ap)
-		if _, err := n.core.links.Dial(now, k, []forward.Endpoint{{Addr: ap, Socket: i}}, false); err != nil {
+		eps := n.lastEndpoint(addr)
+		if len(eps) == 0 {
+			continue
+		}
+		if _, err := n.core.links.Dial(now, k, eps, false); err != nil {
 			n.log.Debug("neighbour not dialled", "peer", k.Short(), "err", err)
 		}
 	}
@@ -113,22 +144,21 @@ func (n *Node) save(now time.Duration, force bool) {
 	if n.cfg.StoreAfter > 0 && n.cfg.StoreAfter < saveEvery || time.Since(n.started) < saveEvery {
 		n.saveAt = now + saveSoon
 	}
-	rules := n.core.Rules(now)
 	c := n.core
+	kept := c.Keep(now)
 	err := n.store.Batch(func(t *store.Tx) error {
-		t.PutNumber(c.Number())
-		t.PutRules(splitRules(rules))
-		for _, e := range c.db.Entries() {
-			if e.Key != c.self {
-				t.PutRecord(e.Key, e.Raw)
-			}
+		t.PutNumber(kept.Number)
+		t.PutRules(splitRules(kept.Rules))
+		for _, raw := range kept.Records {
+			k, _, _ := route.Peek(raw)
+			t.PutRecord(k, raw)
 		}
-		for k, s := range c.sources {
-			t.PutReplay(k, store.Replay{Highest: s.highest, Window: s.seen})
+		for k, s := range kept.Replays {
+			t.PutReplay(k, s)
 		}
 		for _, l := range c.linkList() {
 			if l.State() == link.Up {
-				t.Pin(l.Endpoint().Addr.String(), l.Peer())
+				t.Pin(n.pinName(l.Endpoint()), l.Peer())
 			}
 			st := c.neighbour(l).plane.Stats()
 			t.PutCounters(store.CounterKey{Peer: l.Peer()}, store.Counters{

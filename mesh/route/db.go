@@ -45,9 +45,9 @@ type DBConfig struct {
 	MaxRecords int
 	MaxBytes   int
 	Member     func(key.Public) bool // members are never evicted by others; nil: nobody is
-	// Parse verifies a record of a neighbour; nil means ParseRecord. Simulations of many nodes in one process remember in it
-	// what they verified.
-	Parse func(raw []byte, id key.NetworkID) (*Record, error)
+	// Parse verifies a record of a neighbour and returns the bytes to keep, equal to raw; nil means ParseRecord and a copy.
+	// Simulations of many nodes in one process remember in it what they verified, and keep it once.
+	Parse func(raw []byte, id key.NetworkID) (r *Record, kept []byte, err error)
 }
 
 // DB holds the newest record of every node. One goroutine uses it; what it returns is immutable and may be kept.
@@ -209,12 +209,12 @@ func (d *DB) PutAged(now time.Duration, raw []byte, from key.Public, age time.Du
 		d.stats.Busy++
 		return Verdict{Outcome: Busy}
 	}
-	r, err := d.parse(now, src, raw, e != nil)
+	r, kept, err := d.parse(now, src, raw, e != nil)
 	if err != nil {
 		d.stats.Bad++
 		return Verdict{Outcome: Bad, Err: err}
 	}
-	fresh := &Entry{Record: r, Raw: bytes.Clone(raw), From: from, Born: now - max(age, 0), member: d.member(k)}
+	fresh := &Entry{Record: r, Raw: kept, From: from, Born: now - max(age, 0), member: d.member(k)}
 	gone, ok := d.makeRoom(now, e, fresh)
 	if !ok {
 		d.stats.Full++
@@ -268,14 +268,15 @@ func (d *DB) affords(now time.Duration, src *source, e *Entry) bool {
 	return src.origins.left(now, newRate, newBurst) >= 1
 }
 
-func (d *DB) parse(now time.Duration, src *source, raw []byte, known bool) (*Record, error) {
+func (d *DB) parse(now time.Duration, src *source, raw []byte, known bool) (r *Record, kept []byte, err error) {
 	if src != nil {
 		src.verifies.take(now, verifyRate, verifyBurst)
 	}
 	if d.c.Parse != nil {
 		return d.c.Parse(raw, d.c.Network)
 	}
-	return parse(raw, d.c.Network, known)
+	r, err = parse(raw, d.c.Network, known)
+	return r, bytes.Clone(raw), err
 }
 
 // source returns the quota of a neighbour, nil for the node's own store. If the table is full the one used longest ago

@@ -103,7 +103,7 @@ func (d *DB) putOwn(now time.Duration, raw []byte, from key.Public) Verdict {
 		d.stats.Busy++
 		return Verdict{Outcome: Busy}
 	}
-	r, err := d.parse(now, src, raw, true)
+	r, _, err := d.parse(now, src, raw, true)
 	if err != nil {
 		d.stats.Bad++
 		return Verdict{Outcome: Bad, Err: err}
