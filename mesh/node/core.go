@@ -145,6 +145,7 @@ type Core struct {
 	drops       coreDrops
 	proposals   map[key.Public]proposal
 	echoes      map[uint64]echo
+	meetings    map[key.Public]meeting // who was heard on local networks, see lan.go
 	echoID      uint64
 	events      eventRing
 	attempts    map[key.Public]*attempted // to reach nodes directly

@@ -57,6 +57,7 @@ type Config struct {
 	Plain      bool          // no UDP offloads
 	Streams    string        // what carries them: quic or tcp; empty: as measured
 	NoPunch    bool          // no direct links by punching
+	Find       Finding       // how it finds others, and is found
 	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
 	Memory     uint64        // bytes that the box is taken to have; 0: what it has
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
@@ -110,6 +111,7 @@ type Node struct {
 	missed  atomic.Uint64 // events dropped because the owner was behind
 	ended   chan struct{}
 	resolve *resolver
+	reach   *reacher
 
 	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
 	sender *forward.Worker
@@ -302,6 +304,9 @@ func (n *Node) build() (err error) {
 		return err
 	}
 	n.resolve = newResolver(n)
+	if n.reach, err = newReacher(n); err != nil {
+		return err
+	}
 	n.reporter, err = n.newReporter()
 	return err
 }
@@ -360,6 +365,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("tuns", n.closeBroken)
 	part("services", n.watchServices)
 	part("resolver", n.resolve.run)
+	n.reach.run(part)
 	part("managers", func(ctx context.Context) error {
 		err := n.reporter.Run(ctx) // ends at once where there are none
 		if err == nil {

@@ -12,29 +12,45 @@ import (
 	"skywire/mesh/key"
 )
 
-// resolveEvery is how often names of peers are looked up again: dynamic DNS is how people find their home router.
-const resolveEvery = time.Minute
+// How often names of peers are looked up again: dynamic DNS is how people find their home router.
+const (
+	resolveEvery  = time.Minute      // while their links are up
+	resolveDown   = 10 * time.Second // while one is not: it may have another address by now
+	resolveFailed = time.Second      // after a name was not found, doubling up to resolveEvery
+)
 
 // resolver turns the configured peers into addresses and hands them to the core, again and again.
 type resolver struct {
 	n     *Node
 	peers []Peer
+	kick  chan struct{} // capacity 1: look at once
 
 	mu   sync.Mutex     // guards lost
 	lost map[Peer]error // why a peer has no address that could be dialled
 }
 
 func newResolver(n *Node) *resolver {
-	return &resolver{n: n, peers: append(append([]Peer(nil), n.cfg.Peers...), n.cfg.Managers...), lost: map[Peer]error{}}
+	return &resolver{n: n, peers: append(append([]Peer(nil), n.cfg.Peers...), n.cfg.Managers...), kick: make(chan struct{}, 1), lost: map[Peer]error{}}
+}
+
+// again has all names looked up at once: the network is another one.
+func (r *resolver) again() {
+	select {
+	case r.kick <- struct{}{}:
+	default: // it will be
+	}
 }
 
 func (r *resolver) run(ctx context.Context) error {
 	wait := time.NewTimer(0)
 	defer wait.Stop()
+	failures := 0
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-r.kick:
+			failures = 0
 		case <-wait.C:
 		}
 		pins := map[string]key.Public{} // read each time: keys are learnt meanwhile
@@ -43,17 +59,23 @@ func (r *resolver) run(ctx context.Context) error {
 				pins = p
 			}
 		}
-		failed := false
+		failed, down := false, false
 		for _, p := range r.peers {
-			err := r.dial(ctx, p, pins)
-			failed = err != nil || failed
+			up, err := r.dial(ctx, p, pins)
+			failed, down = err != nil || failed, down || !up
 			r.note(p, err)
 		}
-		if failed {
-			wait.Reset(5 * time.Second)
-		} else {
-			wait.Reset(resolveEvery)
+		pause := resolveEvery
+		switch {
+		case failed:
+			pause = min(resolveFailed<<min(failures, 8), resolveEvery)
+			failures++
+		case down:
+			pause, failures = resolveDown, 0
+		default:
+			failures = 0
 		}
+		wait.Reset(pause)
 	}
 }
 
@@ -84,16 +106,16 @@ func (r *resolver) unresolved() (peers []Peer, why []error) {
 	return peers, why
 }
 
-// dial looks a peer up and has the core dial it; it returns why that can't be.
-func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public) error {
+// dial looks a peer up and has the core dial it; it returns whether its link is up, and why it can't be dialled.
+func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public) (up bool, err error) {
 	if p.Addr == "" {
-		return nil
+		return true, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	addrs, err := lookup(ctx, p.Addr)
 	if err != nil {
-		return err
+		return false, err
 	}
 	var eps []forward.Endpoint
 	for _, a := range addrs {
@@ -102,7 +124,7 @@ func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public)
 		}
 	}
 	if len(eps) == 0 {
-		return errNoFamily
+		return false, errNoFamily
 	}
 	k := p.Key
 	for _, e := range eps {
@@ -114,8 +136,9 @@ func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public)
 		if err := r.n.core.Dial(now, k, eps); err != nil {
 			r.n.log.Warn("peer not dialled", "addr", p.Addr, "err", err)
 		}
+		up = r.n.core.upLink(k) != nil
 	})
-	return nil
+	return up, nil
 }
 
 func lookup(ctx context.Context, hostport string) ([]netip.AddrPort, error) {

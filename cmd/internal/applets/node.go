@@ -72,6 +72,7 @@ type nodeConfig struct {
 	Streams    string        `yaml:"streams"`
 	Loops      int           `yaml:"loops"`
 	Memory     string        `yaml:"memory"`
+	Reach      nodeReach     `yaml:",inline"`
 }
 
 const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
@@ -98,6 +99,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	f.StringVar(&c.Streams, "streams", "", "`CARRIER` of streams: quic, or tcp wherever both ends run the vpn (default: as measured)")
 	f.IntVar(&c.Loops, "loops", 0, fmt.Sprintf("`N` event loops, 1 to %d (default: 1 on one or two cores, else one a core up to 4)", forward.MaxLoops))
 	f.StringVar(&c.Memory, "memory", "", "`SIZE` the box is taken to have, as 64MB (default: what it has); below 192MB buffers are small")
+	c.Reach.flags(f)
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, nodeName, &c)
@@ -138,6 +140,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
 		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
+		Find:        c.Reach.finding(),
 		Ready:       auto.Ready,
 		OpenTUN:     func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 		TUNFeatures: func(of string, queue forward.TUN) []api.Feature { return tunFeatures(of, queue) },

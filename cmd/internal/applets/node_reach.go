@@ -1,0 +1,18 @@
+package applets
+
+import (
+	"skywire/cmd/internal/applet"
+	"skywire/mesh/node"
+)
+
+// nodeReach are the settings of how a node finds others and is found.
+type nodeReach struct {
+	NoLAN bool `yaml:"no_lan"`
+}
+
+func (c *nodeReach) flags(f *applet.Flags) {
+	f.BoolVar(&c.NoLAN, "no-lan", false, "neither look for nodes of the same mesh on local networks nor be found there (UDP port 7668)")
+}
+
+// finding is what the node is told of it.
+func (c *nodeReach) finding() node.Finding { return node.Finding{LAN: !c.NoLAN} }
