@@ -36,6 +36,9 @@ func LoadOrCreate(path string) (k *Private, created bool, err error) {
 	return nil, false, err
 }
 
+// Load reads the key at path; the error of a file that is not there is fs.ErrNotExist.
+func Load(path string) (*Private, error) { return load(path) }
+
 func load(path string) (*Private, error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -7,5 +7,6 @@
 // and no packet passes through.
 //
 // Rules: one loop (Run) computes and proposes; the requests of nodes only change the database and mark it dirty. Lock
-// order: Manager.mu alone; nothing is sent with it held. At most maxSessions nodes and maxWants wishes each.
+// order: Manager.mu alone; nothing is sent with it held. Issuer.turn is no lock of that order: it is one decision's turn,
+// its transaction and the word to the node included. At most maxSessions nodes and maxWants wishes each.
 package manager

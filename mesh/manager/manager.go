@@ -13,6 +13,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/mesh/manager/report"
+	"skywire/mesh/member"
 	"skywire/mesh/route"
 	"skywire/mesh/store"
 	"skywire/signal"
@@ -56,6 +57,7 @@ type Config struct {
 	Node    Node
 	Store   *store.DB // nil: records are learnt anew after a start
 	Program string    // version of the program
+	Issuer  *Issuer   // nil: nobody joins the cluster here
 	Log     *slog.Logger
 	// Life and Resign are route.DBConfig's.
 	Life, Resign time.Duration
@@ -82,6 +84,7 @@ type Manager struct {
 
 	mu       sync.Mutex // guards the fields below, and those of the sessions that say so
 	db       *route.DB
+	network  key.NetworkID // of db
 	sessions map[key.Public]*session
 	seen     map[key.Public]time.Time // end of the last stream of nodes without one
 	unsaved  bool
@@ -93,12 +96,24 @@ func New(c Config) (*Manager, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	return &Manager{
+	m := &Manager{
 		c: c, start: time.Now(), dirty: make(chan struct{}, 1),
 		sessions: make(map[key.Public]*session),
 		seen:     make(map[key.Public]time.Time),
-		db:       route.NewDB(route.DBConfig{Network: c.Node.Self().Network, Life: c.Life, Resign: c.Resign}),
-	}, nil
+	}
+	m.enter(c.Node.Self().Network)
+	return m, nil
+}
+
+// enter begins with the records of a network from nothing: those of another verify in it no more.
+func (m *Manager) enter(network key.NetworkID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.db != nil && m.network == network {
+		return
+	}
+	m.network, m.graph, m.unsaved = network, nil, m.db != nil
+	m.db = route.NewDB(route.DBConfig{Network: network, Life: m.c.Life, Resign: m.c.Resign})
 }
 
 // now is the time in the terms of mesh/route.
@@ -116,11 +131,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	m.c.Node.OnCall(m.call)
 	defer m.c.Node.OnCall(nil)
 	// Every member of the mesh may report; who is a member was decided when the node took the session.
-	err := m.c.Node.Register(ctx, app.Registration{
+	r := app.Registration{
 		Name: "manager", Kind: "manager",
 		Services: []app.Service{{Name: report.Service, Type: "manager", Allow: []string{app.AnyMember}}},
-	})
-	if err != nil {
+	}
+	if m.c.Issuer != nil {
+		r.Services = append(r.Services, app.Service{Name: member.Service, Type: "join", Allow: []string{app.Guests}})
+	}
+	if err := m.c.Node.Register(ctx, r); err != nil {
 		return fmt.Errorf("register with the node: %w", err)
 	}
 	m.c.Log.Info("manager started", "key", m.c.Node.Self().Key)
@@ -128,7 +146,14 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer cancel()
 	var all sync.WaitGroup
 	all.Go(func() { m.loop(ctx) })
-	err = app.ServeStreams(ctx, m.c.Node, report.Service, m.c.Log, func(peer key.Public, rw io.ReadWriteCloser) {
+	if m.c.Issuer != nil {
+		all.Go(func() {
+			if err := m.c.Issuer.Run(ctx); err != nil {
+				m.c.Log.Error("joiners are not served", "err", err)
+			}
+		})
+	}
+	err := app.ServeStreams(ctx, m.c.Node, report.Service, m.c.Log, func(peer key.Public, rw io.ReadWriteCloser) {
 		all.Go(func() { m.serve(ctx, peer, rw) })
 	})
 	cancel()
@@ -193,6 +218,7 @@ func (m *Manager) markDirty() {
 func (m *Manager) learnLocal(ctx context.Context) time.Duration {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
+	m.enter(m.c.Node.Self().Network) // the node of this box may have joined a cluster
 	all, err := m.c.Node.LocalRecords(ctx)
 	if err != nil {
 		m.c.Log.Debug("own node's records not read", "err", err)

@@ -109,7 +109,7 @@ type ID struct {
 }
 
 // call answers people. Who may ask was decided by the node: its socket is closed to others.
-func (m *Manager) call(_ context.Context, method string, params json.RawMessage) (any, error) {
+func (m *Manager) call(ctx context.Context, method string, params json.RawMessage) (any, error) {
 	switch method {
 	case MethodNodes:
 		var p NodesParams
@@ -131,6 +131,10 @@ func (m *Manager) call(_ context.Context, method string, params json.RawMessage)
 		return m.Path(p)
 	case MethodID:
 		return m.ID(), nil
+	case MethodInvite, MethodInvites, MethodApprove, MethodDeny, MethodRevoke, MethodRestore, MethodMembers, MethodSigner:
+		if m.c.Issuer != nil {
+			return m.c.Issuer.Call(ctx, method, params)
+		}
 	}
 	return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", method)
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"sort"
 	"time"
 
 	"skywire/mesh/key"
@@ -188,4 +189,75 @@ func (c *cursor) tags() (tags []string) {
 		tags = append(tags, t)
 	}
 	return tags
+}
+
+// Words are the roles for people.
+func (r Roles) Words() []string {
+	return bitWords(uint16(r), "member", "manager", "relay", "exit")
+}
+
+// Words are the powers for people.
+func (p Powers) Words() []string {
+	return bitWords(uint16(p), "issue", "revoke", "time", "operate", "admin")
+}
+
+func bitWords(bits uint16, words ...string) []string {
+	all := []string{}
+	for i, w := range words {
+		if bits>>i&1 != 0 {
+			all = append(all, w)
+		}
+	}
+	return all
+}
+
+// RoleWord is the role that a word names, 0 if none.
+func RoleWord(word string) Roles {
+	for r := RoleMember; r <= allRoles; r <<= 1 {
+		if w := r.Words(); len(w) == 1 && w[0] == word {
+			return r
+		}
+	}
+	return 0
+}
+
+// PowerWord is the power that a word names, 0 if none.
+func PowerWord(word string) Powers {
+	for p := MayIssue; p <= allPowers; p <<= 1 {
+		if w := p.Words(); len(w) == 1 && w[0] == word {
+			return p
+		}
+	}
+	return 0
+}
+
+// SortTags puts tags in the order of statements, each once.
+func SortTags(tags []string) []string {
+	sort.Strings(tags)
+	n := 0
+	for i, t := range tags {
+		if i == 0 || t != tags[i-1] {
+			tags[n] = t
+			n++
+		}
+	}
+	return tags[:n]
+}
+
+// FreeBlock is the block of IPv4 addresses that k has in a list, else the first /16 of 100.64.0.0/10 that no admin has
+// part of; the zero value if all are taken.
+func FreeBlock(l *AdminList, k key.Public) netip.Prefix {
+	if a, ok := l.Find(k); ok && a.IPv4.IsValid() {
+		return a.IPv4
+	}
+	for n := byte(64); n < 128; n++ {
+		p, free := netip.PrefixFrom(netip.AddrFrom4([4]byte{100, n}), 16), true
+		for _, a := range l.Admins {
+			free = free && !a.IPv4.Overlaps(p)
+		}
+		if free {
+			return p
+		}
+	}
+	return netip.Prefix{}
 }

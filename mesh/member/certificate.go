@@ -80,8 +80,8 @@ func (c *Certificate) Life() time.Duration {
 	return time.Duration(min(c.NotAfter-c.Issued, int64(1<<62/time.Second))) * time.Second
 }
 
-// within tells whether an admin of these powers may have signed it.
-func (c *Certificate) within(a Admin) bool {
+// May tells whether an admin of these powers may sign a certificate.
+func (a Admin) May(c *Certificate) bool {
 	if a.Powers&MayIssue == 0 || c.Roles&^a.Roles != 0 || c.Life() > a.Life || c.IPv4.IsValid() && !a.IPv4.Contains(c.IPv4) {
 		return false
 	}

@@ -173,7 +173,7 @@ func (s *State) permitted(h *held) error {
 	case !ok,
 		h.kind == KindTime && a.Powers&MayTell == 0,
 		h.kind == KindRevocation && a.Powers&MayRevoke == 0,
-		h.kind == KindCertificate && (h.cert.Cluster != s.network || !h.cert.within(a)):
+		h.kind == KindCertificate && (h.cert.Cluster != s.network || !a.May(h.cert)):
 		return fmt.Errorf("%s of %s: %w", h.kind, h.admin.Short(), ErrUntrusted)
 	}
 	return nil
@@ -298,6 +298,9 @@ func (s *State) Now(at Instant) time.Time { return time.Unix(s.clock.now(at), 0)
 
 // Stamp is the time to sign statements with.
 func (s *State) Stamp(at Instant) int64 { return s.clock.stamp(at) }
+
+// Signed is the latest signed time that was believed, in unix seconds; 0 if there was none.
+func (s *State) Signed() int64 { return s.clock.signed }
 
 // Clock says what the box's clock is worth.
 func (s *State) Clock(at Instant) ClockState { return s.clock.state(at) }
