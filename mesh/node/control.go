@@ -95,22 +95,6 @@ func (n *Core) controlMessage(now time.Duration, p *path, body []byte) bool {
 	return err == nil
 }
 
-// prove asks for the sealed round trip that opens a path for use.
-func (n *Core) prove(now time.Duration, p *path) {
-	p.probe.sent = now
-	n.control(now, p, wire.Proof{ID: p.id})
-}
-
-func (n *Core) receiveProof(now time.Duration, p *path, f wire.Proof) {
-	if !f.Answer {
-		n.control(now, p, wire.Proof{Answer: true, ID: p.id})
-		return
-	}
-	if p.state == pathProving {
-		n.probeAnswered(now, p, p.probe.id)
-	}
-}
-
 // receiveUse obeys the source of a path: it says on which of its paths it wants our answers.
 func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Use) {
 	if on.number != f.Path || on.source || f.Number < s.useHeard {
@@ -118,39 +102,4 @@ func (n *Core) receiveUse(now time.Duration, s *peerSession, on *path, f wire.Us
 	}
 	s.used, s.useHeard = on, f.Number
 	n.chooseActive(now, s)
-}
-
-// leastProbe is the size of a probe that asks for nothing but an answer.
-const leastProbe = wire.SealedOverhead + 8
-
-func (n *Core) sendProbe(now time.Duration, p *path) {
-	p.probe.id = (p.probe.id + 1) % sizeIDs
-	p.probe.sent = now
-	n.control(now, p, wire.ProbeFor(p.probe.id, leastProbe))
-}
-
-func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {
-	r := &p.probe
-	if id != r.id || r.sent == 0 {
-		return
-	}
-	rtt := now - r.sent
-	if r.srtt == 0 {
-		r.srtt = rtt
-	} else {
-		r.srtt += (rtt - r.srtt) / 4
-	}
-	r.sent, r.lost, r.last = 0, 0, now
-	switch p.state {
-	case pathProving, pathSuspected:
-		was := p.state
-		p.state = pathUsable
-		if was == pathProving {
-			n.log.Info("path ready", "path", p.String(), "rtt_ms", rtt.Milliseconds())
-			n.notePath(EventPathReady, p, "")
-		}
-		if p.source {
-			n.chooseActive(now, p.sess)
-		}
-	}
 }

@@ -56,15 +56,22 @@ type path struct {
 	dataAt    time.Duration // when data was last seen in either direction
 	rxAt      time.Duration // when data was last seen coming in
 	rxBurst   uint64        // frames that came in the tick before
-	reportAt  time.Duration
-	keepAt    time.Duration
-	watch     watch
-	sizer     sizer
-	delivered uint64                 // frames of all lanes that the far end last reported
-	eventAt   map[bool]time.Duration // when to heed the next event: about size, about reach
-	reported  uint64                 // frames received when the last REPORT went out
-	heard     wire.LaneReport        // what the far end last reported of the packet lanes
-	loss      float64                // of what we send, by these reports, smoothed
+	rxDoubted time.Duration // rxAt of the last silence that was looked into
+	txBurst   uint64        // frames that went out in the last tick that had any
+	// unconfirmed is when we first saw data go out that the far end has not reported since; 0: none.
+	unconfirmed time.Duration
+	confirmed   time.Duration // when the far end last told of what we sent
+	leaving     time.Duration // when a relay announced that it leaves; 0: none did
+	reportAt    time.Duration // of the last one
+	keepAt      time.Duration // when doubts may be looked into again
+	watch       watch
+	grey        grey
+	sizer       sizer
+	delivered   uint64                 // frames of all lanes that the far end last reported
+	eventAt     map[bool]time.Duration // when to heed the next event: about size, about reach
+	reported    uint64                 // frames received when the last REPORT went out
+	heard       wire.LaneReport        // what the far end last reported of the packet lanes
+	loss        float64                // of what we send, by these reports, smoothed
 }
 
 // names the ends of a path for the log.
@@ -372,6 +379,18 @@ func (n *Core) pathLost(now time.Duration, p *path, reason string) {
 	if p.source {
 		p.sess.fail(now, p.hops)
 	}
+	n.replacePath(now, p)
+}
+
+// pathGone ends a path that a neighbour forgot: that it is there again is no reason to avoid it.
+func (n *Core) pathGone(now time.Duration, p *path, reason string) {
+	n.log.Info("path lost", "path", p.String(), "reason", reason)
+	n.notePath(EventPathLost, p, reason)
+	p.sess.failed = slices.DeleteFunc(p.sess.failed, func(f failedPath) bool { return slices.Equal(f.hops, p.hops) })
+	n.replacePath(now, p)
+}
+
+func (n *Core) replacePath(now time.Duration, p *path) {
 	n.dropPath(now, p, "")
 	p.sess.planAt = min(p.sess.planAt, now)
 	n.plan(now, p.sess)
@@ -385,6 +404,8 @@ func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
 	n.log.Info("path suspect", "path", p.String(), "reason", reason)
 	n.notePath(EventPathSuspect, p, reason)
 	p.state = pathSuspected
+	p.probe.lost = 0
+	p.sess.hold(now, p.hops)
 	if p.sess.active == p {
 		n.chooseActive(now, p.sess)
 	}
@@ -434,7 +455,7 @@ func (n *Core) tickPath(now time.Duration, p *path) {
 		return
 	}
 	n.tickSize(now, p)
-	if p.source || p.sess.active == p && (now-p.dataAt < busyFor || p.probe.sent != 0) || p.state == pathSuspected {
+	if p.source || p.sess.active == p && now-p.dataAt < busyFor || p.probe.first != 0 || p.state == pathSuspected {
 		n.tickProbe(now, p)
 	}
 }

@@ -25,14 +25,11 @@ func (n *Core) plan(now time.Duration, s *peerSession) {
 	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {
 		return // not yet, or the peer is the source of a path that serves both ways: it keeps up standbys
 	}
-	s.planAt = now + replanEvery
-	if s.active == nil {
-		s.planAt = now + replanSoon
-	}
-	candidates := n.candidates(now, s)
+	s.planAt = now + n.replanPause(now, s)
+	candidates := n.standbys(now, s, n.candidates(now, s))
 	setups := 0
 	for i, c := range candidates {
-		if i >= 2 {
+		if i >= n.wanted(s) {
 			break
 		}
 		if !s.hasPath(c.Hops) {
@@ -113,7 +110,7 @@ func (n *Core) prune(now time.Duration, s *peerSession, wanted []route.Path) {
 		}
 	}
 	for _, p := range slices.Clone(s.paths) {
-		if usable > 2 && p.source && p != s.active && p.state == pathUsable && !hasHops(wanted[:min(2, len(wanted))], p.hops) {
+		if usable > n.wanted(s) && p.source && p != s.active && p.state == pathUsable && !hasHops(wanted[:min(n.wanted(s), len(wanted))], p.hops) {
 			n.dropPath(now, p, "no longer among the best")
 			usable--
 		}

@@ -136,7 +136,7 @@ func (n *Core) dropShared(now time.Duration, b *neighbour, id wire.PathID) {
 		if p.source {
 			p.sess.renew = len(p.hops) == 2 // a direct neighbour that lost the path lost the session
 		}
-		n.pathLost(now, p, "neighbour does not know it")
+		n.pathGone(now, p, "neighbour does not know it")
 		return
 	}
 	if r := n.relays[id]; r != nil {

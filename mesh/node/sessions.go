@@ -26,6 +26,9 @@ type peerSession struct {
 	used     *path // of the peer's paths, the one it wants answers on
 	useHeard uint32
 	useSent  uint32
+	useTries int // how often the last one was sent
+	useAt    time.Duration
+	troubles []trouble
 	numbers  uint32 // path numbers given out by us
 
 	sealed uint64 // frames under the present key, as last told to the ring
@@ -300,6 +303,7 @@ func (n *Core) tickSession(now time.Duration, s *peerSession) {
 			s.wantedAt = p.dataAt
 		}
 	}
+	n.tickUse(now, s)
 	wanted := now-s.wantedAt < sessionIdle
 	if s.active == nil && len(s.waiting) > 0 && now-s.wantedAt > 10*time.Second {
 		s.waiting = nil

@@ -7,15 +7,6 @@ import (
 	"skywire/mesh/wire"
 )
 
-// prober sends sealed probes and measures the path.
-type prober struct {
-	id   uint32
-	sent time.Duration // of the one that is out; 0: none
-	lost int
-	srtt time.Duration
-	last time.Duration // when the last one was answered
-}
-
 // watch is what was sent on a path and reported from its far end at the last look.
 type watch struct {
 	next      time.Duration
@@ -40,6 +31,12 @@ func (p *path) look(now time.Duration) {
 	}
 	if rx > p.dataRx {
 		p.rxAt, p.rxBurst = now, rx-p.dataRx
+	}
+	if tx > p.dataTx {
+		p.txBurst = tx - p.dataTx
+		if p.unconfirmed == 0 {
+			p.unconfirmed = now
+		}
 	}
 	p.dataTx, p.dataRx = tx, max(rx, p.dataRx)
 }
@@ -89,12 +86,16 @@ func (n *Core) swallowed(now time.Duration, p *path) bool {
 	return true
 }
 
-// report tells the far end what arrived, while something arrives.
+// report tells the far end what arrived, while something arrives: the more, the sooner, since its silence is what a sender notices.
 func (n *Core) report(now time.Duration, p *path) {
-	if p.dataRx == p.reported || now < p.reportAt {
+	every := reportEvery
+	if p.dataRx-p.reported >= denseBurst {
+		every = reportDense
+	}
+	if p.dataRx == p.reported || now < p.reportAt+every {
 		return
 	}
-	p.reported, p.reportAt = p.dataRx, now+reportEvery
+	p.reported, p.reportAt = p.dataRx, now
 	f := wire.Report{Path: p.number}
 	for _, l := range p.fp.Stats().In {
 		f.Lanes = append(f.Lanes, wire.LaneReport{Highest: l.Highest, Frames: l.Received + l.Streams})
@@ -105,9 +106,13 @@ func (n *Core) report(now time.Duration, p *path) {
 // receiveReport learns how much of what we send arrives: of the counters passed since the last report, how many came. The
 // stream lane is left out, its pre-sealed frames move no counter at the end.
 func (n *Core) receiveReport(at time.Duration, p *path, f wire.Report) {
+	had := p.delivered
 	p.delivered = 0
 	for _, l := range f.Lanes {
 		p.delivered += l.Frames
+	}
+	if p.delivered > had {
+		p.confirm(at)
 	}
 	var now wire.LaneReport
 	for _, l := range f.Lanes[:max(len(f.Lanes)-1, 0)] {
@@ -123,62 +128,57 @@ func (n *Core) receiveReport(at time.Duration, p *path, f wire.Report) {
 		p.doubtSize(at)
 	}
 	p.loss += (max(0, 1-float64(came)/float64(passed)) - p.loss) / 8
+	if p.grey.add(at, passed, came) {
+		n.pathGrey(at, p)
+	}
 }
 
-// tickProbe watches a path: its source always, the other end while it sends on it. Detection rides on data: while data
-// flows something must come back (data or REPORTs); if nothing does, a sealed probe is sent, and suspectAfter unanswered
-// ones make the path suspect.
-func (n *Core) tickProbe(now time.Duration, p *path) {
-	r := &p.probe
-	wait := max(probeRetry, 2*r.srtt)
-	if p.state == pathSuspected || p.state == pathProving {
-		wait = max(4*probeRetry, 3*r.srtt) << min(r.lost, 3)
+// A path that goes on carrying, but loses a good part of what it is given, is left where another one does better: measured
+// over greyLook, greyLooks times in a row, so that a burst of losses is not enough.
+const (
+	greyLook  = 200 * time.Millisecond
+	greyLooks = 2
+	greyShare = 0.2
+)
+
+// grey counts what was lost lately.
+type grey struct {
+	at           time.Duration
+	passed, came uint64
+	bad          int
+}
+
+// add takes what one report says; true: too much is lost.
+func (g *grey) add(now time.Duration, passed, came uint64) bool {
+	if g.at == 0 || now-g.at > 10*greyLook { // what lies in between says nothing
+		*g = grey{at: now}
+		return false
 	}
-	if r.sent != 0 {
-		if p.lastReceived() > r.sent && p.state == pathUsable {
-			r.sent, r.lost = 0, 0 // something came back: alive, only the answer is late
-			return
-		}
-		if now-r.sent < wait {
-			return
-		}
-		r.lost++
-		switch {
-		case p.state == pathUsable && r.lost >= suspectAfter:
-			n.pathSuspect(now, p, "probes unanswered")
-		case p.state != pathUsable && r.lost >= 5:
-			n.pathLost(now, p, "probes unanswered")
-			return
-		}
-		if p.state == pathProving {
-			n.prove(now, p)
-		} else {
-			n.sendProbe(now, p)
-		}
+	g.passed += passed
+	g.came += came
+	if now-g.at < greyLook {
+		return false
+	}
+	if g.bad++; float64(g.came) > float64(g.passed)*(1-greyShare) {
+		g.bad = 0
+	}
+	*g = grey{at: now, bad: g.bad}
+	return g.bad >= greyLooks
+}
+
+// pathGrey leaves a path that loses much, if another one is at least known to answer.
+func (n *Core) pathGrey(now time.Duration, p *path) {
+	s := p.sess
+	if s.active != p || p.state != pathUsable || s.held(now, p.hops) {
 		return
 	}
-	busy := now-p.dataAt < busyFor
-	silent := now - p.lastReceived()
-	every := standbyKeep
-	if p.sess.active == p {
-		every = 10 * time.Second
+	if !slices.ContainsFunc(s.paths, func(o *path) bool { return o != p && n.rank(now, o) == rankGood }) {
+		return
 	}
-	if busy {
-		every = time.Second
-	}
-	quiet := 2 * reportEvery
-	if p.rxBurst >= denseBurst {
-		quiet = max(denseQuiet, 2*r.srtt)
-	}
-	if busy && silent > quiet {
-		p.doubtSize(now)
-	}
-	if busy && silent > quiet || now-r.last > every || p.state != pathUsable {
-		if now >= p.keepAt {
-			p.keepAt = now + quiet
-			n.sendProbe(now, p)
-		}
-	}
+	n.log.Warn("path left", "path", p.String(), "reason", "it loses data", "loss", p.loss)
+	n.notePath(EventPathSuspect, p, "it loses data")
+	s.hold(now, p.hops)
+	n.chooseActive(now, s)
 }
 
 func (p *path) lastReceived() time.Duration {
