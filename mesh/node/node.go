@@ -58,6 +58,7 @@ type Config struct {
 	Streams    string        // what carries them: quic or tcp; empty: as measured
 	NoPunch    bool          // no direct links by punching
 	Find       Finding       // how it finds others, and is found
+	Carriers   Carriers      // how links travel where UDP does not pass
 	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
 	Memory     uint64        // bytes that the box is taken to have; 0: what it has
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
@@ -82,7 +83,7 @@ func (c *Config) Validate() error {
 		if p.Addr == "" {
 			continue
 		}
-		if _, _, err := net.SplitHostPort(p.Addr); err != nil {
+		if _, err := parseAddress(p.Addr); err != nil {
 			return fmt.Errorf("peer %q: %w (use KEY@host:port)", p.Addr, err)
 		}
 	}
@@ -112,6 +113,8 @@ type Node struct {
 	ended   chan struct{}
 	resolve *resolver
 	reach   *reacher
+
+	carriers *carriers
 
 	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
 	sender *forward.Worker
@@ -169,6 +172,9 @@ func (n *Node) open() (err error) {
 	if err := n.listen(); err != nil {
 		return err
 	}
+	if n.carriers, err = newCarriers(n); err != nil {
+		return err
+	}
 	if err := n.build(); err != nil {
 		return err
 	}
@@ -222,8 +228,11 @@ func (n *Node) listen() error {
 	return nil
 }
 
-// Send implements forward.Output over the sockets.
+// Send implements forward.Output over the sockets and the stream connections.
 func (n *Node) Send(to forward.Endpoint, train []byte, seg int, ecn uint8) error {
+	if to.Socket >= forward.FirstTCP {
+		return n.carriers.set.Send(to, train, seg, ecn)
+	}
 	i := int(to.Socket)
 	if i >= len(n.sockets) {
 		i = 0
@@ -246,7 +255,7 @@ func (n *Node) Pinned(addr forward.Endpoint, peer key.Public) {
 	if n.store == nil {
 		return
 	}
-	if err := n.store.Batch(func(t *store.Tx) error { t.Pin(addr.Addr.String(), peer); return nil }); err != nil {
+	if err := n.store.Batch(func(t *store.Tx) error { t.Pin(n.pinName(addr), peer); return nil }); err != nil {
 		n.log.Warn("key of peer not pinned", "addr", addr.Addr, "err", err)
 	}
 }
@@ -323,7 +332,7 @@ func (n *Node) buildLoops() error {
 			return fmt.Errorf("poller: %w", err)
 		}
 		l, err := forward.NewLoop(forward.LoopConfig{
-			Plane: n.core.Plane(), Poller: poller, Number: i, Sockets: all, Own: n.own(i), Now: link.Now, Memory: n.machine.memory,
+			Plane: n.core.Plane(), Poller: poller, Number: i, Sockets: all, Own: n.own(i), Streams: n.carriers.set, Now: link.Now, Memory: n.machine.memory,
 			Detached: n.tunBroke, Log: n.log,
 		})
 		if err != nil {
@@ -365,6 +374,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("tuns", n.closeBroken)
 	part("services", n.watchServices)
 	part("resolver", n.resolve.run)
+	part("carriers", n.carriers.run)
 	n.reach.run(part)
 	part("managers", func(ctx context.Context) error {
 		err := n.reporter.Run(ctx) // ends at once where there are none
@@ -473,7 +483,10 @@ type upcalls Node
 func (u *upcalls) Datagram(_ time.Duration, from forward.Endpoint, b []byte) {
 	n := (*Node)(u)
 	b = append([]byte(nil), b...)
-	n.post(func(now time.Duration) { n.core.Datagram(now, from, b) })
+	n.post(func(now time.Duration) {
+		n.core.Datagram(now, from, b)
+		n.carriers.datagram(from)
+	})
 }
 
 func (u *upcalls) Control(_ time.Duration, p *forward.Path, body []byte) {

@@ -95,13 +95,13 @@ func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
 			}
 			ports, most := l.Ports()
 			all = append(all, api.Peer{
-				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: endpointText(at), Reason: l.Trouble(), Carrier: "udp", State: l.State().String(),
+				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: n.carriers.text(at), Reason: n.carriers.trouble(l), Carrier: link.CarrierOf(at).String(), State: l.State().String(),
 				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
 				Ports: ports, PortsMost: most,
 			})
 		}
 		c.links.Asked(func(ep forward.Endpoint, silent bool) {
-			p := api.Peer{Endpoint: endpointText(ep), Carrier: "udp", State: link.Dialing.String()}
+			p := api.Peer{Endpoint: n.carriers.text(ep), Carrier: link.CarrierOf(ep).String(), State: link.Dialing.String()}
 			if silent {
 				p.Reason = "nobody tells a key there: is the address right, does it run --open? else write KEY@ADDR"
 			}
@@ -123,7 +123,9 @@ func addUnresolved(all []api.Peer, r *resolver) []api.Peer {
 		if a := &all[row]; a.State != link.Up.String() {
 			a.Reason = why[i].Error()
 			if a.Endpoint == "" {
-				a.Endpoint = "udp://" + p.Addr
+				if a.Endpoint = p.Addr; !strings.Contains(p.Addr, "://") {
+					a.Endpoint = "udp://" + p.Addr
+				}
 			}
 		}
 	}
@@ -134,7 +136,7 @@ func endpointText(e forward.Endpoint) string {
 	if !e.Addr.IsValid() {
 		return ""
 	}
-	return "udp://" + e.Addr.String()
+	return link.CarrierOf(e).String() + "://" + e.Addr.String()
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

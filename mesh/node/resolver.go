@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"skywire/mesh/forward"
 	"skywire/mesh/key"
 )
 
@@ -113,23 +112,14 @@ func (r *resolver) dial(ctx context.Context, p Peer, pins map[string]key.Public)
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	addrs, err := lookup(ctx, p.Addr)
+	eps, err := r.n.endpoints(ctx, p.Addr)
 	if err != nil {
 		return false, err
-	}
-	var eps []forward.Endpoint
-	for _, a := range addrs {
-		if i, ok := r.n.socketFor(a); ok {
-			eps = append(eps, forward.Endpoint{Addr: a, Socket: i})
-		}
-	}
-	if len(eps) == 0 {
-		return false, errNoFamily
 	}
 	k := p.Key
 	for _, e := range eps {
 		if k == (key.Public{}) {
-			k = pins[e.Addr.String()]
+			k = pins[r.n.pinName(e)]
 		}
 	}
 	_ = r.n.do(ctx, func(now time.Duration) {

@@ -75,10 +75,10 @@ func TestDialTellsWhy(t *testing.T) {
 	r := newResolver(&Node{log: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // no resolver is waited for
-	if err := r.dial(ctx, Peer{Addr: "nobody.invalid:7667"}, nil); err == nil {
+	if _, err := r.dial(ctx, Peer{Addr: "nobody.invalid:7667"}, nil); err == nil {
 		t.Error("a name that cannot exist: no error")
 	}
-	if err := r.dial(t.Context(), Peer{Addr: "127.0.0.1:7667"}, nil); !errors.Is(err, errNoFamily) {
+	if _, err := r.dial(t.Context(), Peer{Addr: "127.0.0.1:7667"}, nil); !errors.Is(err, errNoFamily) {
 		t.Errorf("a node without a socket for the address: %v, want %v", err, errNoFamily)
 	}
 }

@@ -73,13 +73,16 @@ type nodeConfig struct {
 	Loops      int           `yaml:"loops"`
 	Memory     string        `yaml:"memory"`
 	Reach      nodeReach     `yaml:",inline"`
+	Carriers   nodeCarriers  `yaml:",inline"`
 }
 
 const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
 
-ADDR is udp://host:port or host:port. A peer is KEY@ADDR, or ADDR alone where that node runs --open: its key is learnt and
+ADDR is udp://host:port, host:port, tcp://host:port or wss://host[:port]/path. A peer is KEY@ADDR, or ADDR alone where that node runs --open: its key is learnt and
 pinned. Who may link is said by --open (anyone) or --allow KEY (repeatable); peers and managers given with a key are
 allowed. The node needs no rights beyond its ports.
+
+` + nodeCarriersAbout + `
 
 Each event loop receives on a port of its own: --listen :7667 on a box with four loops takes 7667 to 7670. Neighbours use
 those that answer them; open the first one in a firewall, and the others to use all cores.`
@@ -100,6 +103,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	f.IntVar(&c.Loops, "loops", 0, fmt.Sprintf("`N` event loops, 1 to %d (default: 1 on one or two cores, else one a core up to 4)", forward.MaxLoops))
 	f.StringVar(&c.Memory, "memory", "", "`SIZE` the box is taken to have, as 64MB (default: what it has); below 192MB buffers are small")
 	c.Reach.flags(f)
+	c.Carriers.flags(f)
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, nodeName, &c)
@@ -157,8 +161,13 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 			conf.Name, _, _ = strings.Cut(h, ".")
 		}
 	}
+	var streams []string
 	for _, a := range c.Listen {
 		hp, err := parseAddr(a)
+		if err == nil && isStream(a) {
+			streams = append(streams, a)
+			continue
+		}
 		if err == nil {
 			err = checkPort(hp, 0)
 		}
@@ -167,6 +176,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		}
 		conf.Listen = append(conf.Listen, hp)
 	}
+	conf.Carriers = c.Carriers.carriers(f.Env(), streams)
 	if c.Streams != "" && c.Streams != "quic" && c.Streams != "tcp" {
 		return applet.Usagef("--streams %q: quic or tcp", c.Streams)
 	}
@@ -235,14 +245,14 @@ func withRemedy(err error) error {
 	return err
 }
 
-// parseAddr takes ADDR and returns host:port.
+// parseAddr takes ADDR and returns host:port, or a stream carrier's as it is.
 func parseAddr(a string) (string, error) {
 	scheme, rest, ok := strings.Cut(a, "://")
 	if !ok {
 		rest, scheme = a, "udp"
 	}
 	if scheme != "udp" {
-		return "", fmt.Errorf("carrier %q is not in this version; there is udp", scheme)
+		return a, node.CheckAddr(a, false)
 	}
 	if _, _, err := net.SplitHostPort(rest); err != nil {
 		if !strings.Contains(err.Error(), "missing port") {
@@ -267,6 +277,9 @@ func checkPort(hostport string, least int) error {
 
 // checkPeerAddr refuses an address that nothing can be sent to.
 func checkPeerAddr(hostport string) error {
+	if isStream(hostport) {
+		return node.CheckAddr(hostport, true)
+	}
 	if host, _, err := net.SplitHostPort(hostport); err == nil && host == "" {
 		return errors.New("want KEY@HOST:PORT, or HOST:PORT")
 	}

@@ -1,0 +1,175 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"skywire/mesh/forward"
+	"skywire/mesh/link/framed"
+	"skywire/mesh/link/tcp"
+)
+
+// address is an ADDR in its parts.
+type address struct {
+	scheme, host, port string
+	path               string // of wss and ws
+}
+
+func (a address) String() string {
+	return a.scheme + "://" + net.JoinHostPort(a.host, a.port) + a.path
+}
+
+// parseAddress takes an ADDR: udp://host:port, host:port, tcp://host:port, wss://host[:port]/path, ws://host[:port]/path.
+func parseAddress(s string) (address, error) {
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "udp", s
+	}
+	a := address{scheme: scheme}
+	switch scheme {
+	case "udp", "tcp":
+	case "wss", "ws":
+		if i := strings.IndexByte(rest, '/'); i >= 0 {
+			rest, a.path = rest[:i], rest[i:]
+		}
+		if a.path == "" {
+			a.path = "/"
+		}
+		if strings.ContainsFunc(a.path, func(r rune) bool { return r <= ' ' || r >= 0x7f }) || len(a.path) > maxPath {
+			return address{}, fmt.Errorf("path %q: want at most %d visible ASCII characters", a.path, maxPath)
+		}
+	default:
+		return address{}, fmt.Errorf("carrier %q: there are udp, tcp, wss and ws", scheme)
+	}
+	var err error
+	if a.host, a.port, err = net.SplitHostPort(rest); err != nil {
+		if !strings.Contains(err.Error(), "missing port") {
+			return address{}, err
+		}
+		a.host, a.port = strings.Trim(rest, "[]"), defaultPorts[scheme]
+	}
+	if _, err := strconv.ParseUint(a.port, 10, 16); err != nil {
+		return address{}, fmt.Errorf("port %q is none", a.port)
+	}
+	return a, nil
+}
+
+// maxPath bounds the path of a wss address, which has to fit the head of a request.
+const maxPath = 128
+
+// CheckAddr reports what is wrong with an ADDR; dial: it is to be dialled, so it needs a host and a port that is one.
+func CheckAddr(s string, dial bool) error {
+	a, err := parseAddress(s)
+	switch {
+	case err != nil:
+		return err
+	case dial && a.host == "":
+		return errors.New("no host")
+	case dial && strings.Trim(a.port, "0") == "":
+		return fmt.Errorf("port %q is none from 1 to 65535", a.port)
+	}
+	return nil
+}
+
+// endpoints turns an ADDR into what can be sent to: names are looked up, and stream carriers get a place to dial for each
+// address.
+func (n *Node) endpoints(ctx context.Context, text string) ([]forward.Endpoint, error) {
+	a, err := parseAddress(text)
+	if err != nil {
+		return nil, err
+	}
+	if a.scheme != "udp" {
+		return n.carriers.targets(ctx, a)
+	}
+	addrs, err := lookup(ctx, net.JoinHostPort(a.host, a.port))
+	if err != nil {
+		return nil, err
+	}
+	var eps []forward.Endpoint
+	for _, at := range addrs {
+		if i, ok := n.socketFor(at); ok {
+			eps = append(eps, forward.Endpoint{Addr: at, Socket: i})
+		}
+	}
+	if len(eps) == 0 {
+		return nil, errNoFamily
+	}
+	return eps, nil
+}
+
+// lastEndpoint is where a neighbour was, as pinName wrote it; nothing where that would have to be looked up.
+func (n *Node) lastEndpoint(name string) []forward.Endpoint {
+	a, err := parseAddress(name)
+	if err != nil {
+		return nil
+	}
+	if _, err := netip.ParseAddr(a.host); err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	eps, _ := n.endpoints(ctx, name)
+	return eps
+}
+
+// targets returns the places to dial for an address of a stream carrier. Behind a proxy it is one, and the proxy looks the
+// name up.
+func (c *carriers) targets(ctx context.Context, a address) ([]forward.Endpoint, error) {
+	proxy, err := c.proxyFor(a)
+	if err != nil {
+		return nil, err
+	}
+	where := a
+	if proxy != nil {
+		where = address{host: proxy.Hostname(), port: proxy.Port()}
+		if where.port == "" {
+			where.port = "80"
+		}
+	}
+	addrs, err := lookup(ctx, net.JoinHostPort(where.host, where.port))
+	if err != nil {
+		return nil, err
+	}
+	var eps []forward.Endpoint
+	for _, at := range addrs {
+		first, dial, err := c.dialer(a, at, proxy)
+		if err != nil {
+			return nil, err
+		}
+		e, err := c.set.Target(first, a.String(), at, dial)
+		if err != nil {
+			return nil, err
+		}
+		eps = append(eps, e)
+	}
+	return eps, nil
+}
+
+// dialer returns how an address is dialled.
+func (c *carriers) dialer(a address, at netip.AddrPort, _ *url.URL) (uint16, framed.Dialer, error) {
+	if a.scheme != "tcp" {
+		return 0, nil, fmt.Errorf("carrier %q: %w", a.scheme, errors.ErrUnsupported)
+	}
+	return forward.FirstTCP, func(ctx context.Context) (net.Conn, error) { return tcp.Dial(ctx, at) }, nil
+}
+
+// upgrade returns what makes a stream of frames of a connection that a listener of an address accepts.
+func (c *carriers) upgrade(a address) (uint16, framed.Upgrade, error) {
+	if a.scheme != "tcp" {
+		return 0, nil, fmt.Errorf("carrier %q: %w", a.scheme, errors.ErrUnsupported)
+	}
+	return forward.FirstTCP, tcp.Prepare, nil
+}
+
+// proxyFor returns the proxy by which an address is reached; nil: none.
+func (c *carriers) proxyFor(address) (*url.URL, error) { return nil, nil }
+
+// defaultPorts of the carriers.
+var defaultPorts = map[string]string{"udp": strconv.Itoa(DefaultPort), "tcp": strconv.Itoa(DefaultPort), "wss": "443", "ws": "80"}
