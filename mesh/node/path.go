@@ -418,6 +418,10 @@ func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
 
 // pathEvent is a hint of a relay. It is confirmed by our own probes, and may only move traffic.
 func (n *Core) pathEvent(now time.Duration, p *path, f wire.Event) {
+	if f.Kind == wire.EventLeaving {
+		n.pathLeaving(now, p)
+		return
+	}
 	if p.fp == nil || now < p.eventAt[f.Kind == wire.EventTooBig] {
 		return
 	}

@@ -34,7 +34,8 @@ type relay struct {
 	confirmedPrev  bool
 	confirmedNext  bool
 
-	toldPrev, toldNext time.Duration // when the next event may go there
+	toldPrev, toldNext     time.Duration // when the next event may go there
+	leavesPrev, leavesNext time.Duration // the same of EventLeaving
 }
 
 // relayList returns the relay rules, oldest first: the order does not depend on a map.
@@ -111,15 +112,18 @@ func (n *Core) dropRelay(now time.Duration, r *relay) {
 }
 
 // mayTell bounds the events about a path that a neighbour on it gets from us.
-func (r *relay) mayTell(now time.Duration, to key.Public) bool {
-	at := &r.toldNext
-	if to == r.prev {
-		at = &r.toldPrev
+func (r *relay) mayTell(now time.Duration, to key.Public, kind uint8) bool {
+	next, prev, every := &r.toldNext, &r.toldPrev, eventEvery
+	if kind == wire.EventLeaving {
+		next, prev, every = &r.leavesNext, &r.leavesPrev, leaveTell/2
 	}
-	if now < *at {
+	if to == r.prev {
+		next = prev
+	}
+	if now < *next {
 		return false
 	}
-	*at = now + eventEvery
+	*next = now + every
 	return true
 }
 
@@ -133,7 +137,7 @@ func (n *Core) passEvent(now time.Duration, to key.Public, label uint32, f wire.
 // TooBig takes the data plane's word that frames did not fit at a relay, and tells the node that uses the label.
 func (n *Core) TooBig(now time.Duration, r *forward.Relay, label uint32, mtu int) {
 	rule := n.relays[r.ID]
-	if rule == nil || !rule.mayTell(now, r.In.Peer) {
+	if rule == nil || !rule.mayTell(now, r.In.Peer, wire.EventTooBig) {
 		return
 	}
 	if l := n.links.ByPeer(r.In.Peer); l != nil {
@@ -228,13 +232,13 @@ func (n *Core) receiveEvent(now time.Duration, b *neighbour, body []byte) {
 	for _, r := range n.relayList() {
 		switch {
 		case r.next == b.link.Peer() && r.stands() && f.Label-r.nextBase < uint32(r.fwdN):
-			if !r.mayTell(now, r.prev) {
+			if !r.mayTell(now, r.prev, f.Kind) {
 				return
 			}
 			n.passEvent(now, r.prev, r.fwdBase+f.Label-r.nextBase, f)
 			return
 		case r.prev == b.link.Peer() && f.Label-r.prevBase < uint32(r.backN):
-			if !r.mayTell(now, r.next) {
+			if !r.mayTell(now, r.next, f.Kind) {
 				return
 			}
 			n.passEvent(now, r.next, r.backBase+f.Label-r.prevBase, f)

@@ -123,6 +123,7 @@ const (
 	EventNoLabel  = 3 // I don't know this label of mine
 	EventCredit   = 4 // nothing is left
 	EventPrice    = 5 // value: new price per MiB, from After seconds on
+	EventLeaving  = 6 // a relay of the path leaves in order, soon
 )
 
 // Event tells the neighbour that uses one of my labels what happened behind it. It is a hint: the source
