@@ -140,7 +140,7 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 		spec.Dir = s.c.Dir
 	}
 	uid := -1
-	if spec.User, err = userOf(l.app); err != nil {
+	if err = confine(&spec, l.app); err != nil {
 		return nil, err
 	}
 	if spec.User != nil {
@@ -197,12 +197,18 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	spec.Extra = extra
 	env := p.listen(l.app, s.tells(l.id, l.mark), uid)
 	spec.Env = append(spec.Env, env...)
+	secrets, err := s.putSecrets(l, uid)
+	if err != nil {
+		return nil, err
+	}
+	spec.Env = append(spec.Env, secrets...)
 	if p.child, err = s.host.Start(spec); err != nil {
 		p.deafen()
+		s.dropSecrets(l.id)
 		return nil, err
 	}
 	if len(p.child.Missing) > 0 {
-		text := "limits that nothing here enforces: " + strings.Join(p.child.Missing, ", ")
+		text := "nothing here enforces: " + strings.Join(p.child.Missing, ", ")
 		l.out.ring.Add(s.c.now(), streamNote, text)
 		s.log.Warn(text, "id", l.id, "app", l.app.Name)
 	}

@@ -100,7 +100,7 @@ func (s *Supervisor) command(ctx context.Context, a *config.App, argv, environ [
 	if spec.Dir == "" {
 		spec.Dir = s.c.Dir
 	}
-	if spec.User, err = userOf(a); err != nil {
+	if err = confine(&spec, a); err != nil {
 		w.Close()
 		return "", err
 	}

@@ -201,6 +201,7 @@ func (s *Supervisor) atRest(e *entry, exit proc.Exit, err error) {
 		e.minder = nil
 	}
 	e.run, e.exit, e.note = nil, &exit, ""
+	s.dropSecrets(e.id)
 	reason := describe(exit)
 	if e.adopted {
 		reason = "exit unknown (adopted)"

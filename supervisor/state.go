@@ -171,6 +171,7 @@ func (s *Supervisor) restore() {
 	s.save()
 	s.forget()
 	s.cleanPipes()
+	s.cleanSecrets()
 	marks := map[string]bool{}
 	for _, e := range s.table {
 		marks[e.mark] = true

@@ -4,12 +4,26 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
 	"skywire/supervisor/config"
 	"skywire/supervisor/proc"
 )
+
+// confine has a program run with the privileges of an app.
+func confine(spec *proc.Spec, a *config.App) (err error) {
+	spec.NoNewPrivs = a.NoNewPrivs
+	if a.Caps != nil {
+		spec.Caps = []int{}
+		for _, name := range a.Caps {
+			spec.Caps = append(spec.Caps, slices.Index(config.Capabilities(), name))
+		}
+	}
+	spec.User, err = userOf(a)
+	return err
+}
 
 // userOf is who an app runs as; nil: as viscript. Names are looked up in /etc, as a static program can.
 func userOf(a *config.App) (*proc.User, error) {

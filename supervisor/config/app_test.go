@@ -140,6 +140,9 @@ func TestExample(t *testing.T) {
 			*list = nil // [] and nothing are the same
 		}
 	}
+	if len(spelled.Secrets) == 0 {
+		spelled.Secrets = nil
+	}
 	if len(spelled.Env) == 0 {
 		spelled.Env = nil
 	}

@@ -63,6 +63,9 @@ type App struct {
 	Hooks       Hooks             `yaml:"hooks"`
 	User        string            `yaml:"user"` // name or number, needs root
 	Group       string            `yaml:"group"`
+	Caps        []string          `yaml:"caps"`         // all capabilities that it may have; not given: those of its user
+	NoNewPrivs  bool              `yaml:"no_new_privs"` // set-user-id programs give it nothing
+	Secrets     map[string]string `yaml:"secrets"`      // name → file, handed over in CREDENTIALS_DIRECTORY at each start
 	Nice        int               `yaml:"nice"`
 	Limits      Limits            `yaml:"limits"`
 	Legacy      bool              `yaml:"legacy"` // joins by TCP at settings.signal_tcp, as in 2017, not by descriptor
@@ -240,6 +243,9 @@ func (a *App) complete() error {
 		return errors.New("env has no effect with inproc: true, the environment belongs to viscript's process")
 	case a.Inproc && a.Cwd != "":
 		return errors.New("cwd has no effect with inproc: true, the working directory belongs to viscript's process")
+	}
+	if err := a.checkPrivileges(); err != nil {
+		return err
 	}
 	for k := range a.Env {
 		if k == "" || bytes.ContainsAny([]byte(k), "=\x00") {

@@ -48,11 +48,12 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	if s.User != nil {
 		attr.Sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
 	}
+	attr.Sys.AmbientCaps = s.ambient()
 	c := &Child{host: h, mark: s.Mark, seen: map[int]uint64{}}
 	// Held over the start, so that Reap never takes a child for an orphan.
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p, err := c.start(s.Path, s.Args, attr)
+	p, err := startConfined(s, func() (*os.Process, error) { return c.start(s.Path, s.Args, attr) })
 	if err != nil {
 		c.dropCgroup()
 		return nil, err

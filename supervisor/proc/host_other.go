@@ -64,7 +64,13 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	}
 	c := &Child{p: p, done: make(chan struct{})}
 	if s.Limits != (Limits{}) {
-		c.Missing = []string{"limits"}
+		c.Missing = append(c.Missing, "limits")
+	}
+	if s.Caps != nil {
+		c.Missing = append(c.Missing, "caps")
+	}
+	if s.NoNewPrivs {
+		c.Missing = append(c.Missing, "no_new_privs")
 	}
 	return c, nil
 }

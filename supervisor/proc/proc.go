@@ -35,7 +35,11 @@ type Spec struct {
 	Extra  []*os.File // from descriptor 3 on; nil ones stay closed
 	Mark   string     // unique to the launch; added to Env as MarkVariable
 	User   *User      // nil: as this process
-	Limits Limits
+	// Caps are all the capabilities that it, and what it starts, may have, by number (capabilities(7)); nil: as User
+	// has them. They are given to a user other than root, too.
+	Caps       []int
+	NoNewPrivs bool // set-user-id bits and file capabilities of programs give it nothing
+	Limits     Limits
 }
 
 // User is who a program runs as.
