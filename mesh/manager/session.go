@@ -286,12 +286,12 @@ func worthTelling(g *route.Graph, told, paths []route.Path) bool {
 		if !ok {
 			return true
 		}
-		if oldAll.Cost += now.Cost; i == 0 || now.Cost < oldBest.Cost {
+		if oldAll.Rank += now.Rank; i == 0 || now.Rank < oldBest.Rank {
 			oldBest = now
 		}
 	}
 	for _, p := range paths {
-		newAll.Cost += p.Cost
+		newAll.Rank += p.Rank
 	}
 	return len(paths) != len(told) || route.Better(oldBest, paths[0]) || route.Better(oldAll, newAll)
 }

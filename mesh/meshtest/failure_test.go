@@ -486,7 +486,7 @@ func TestTwins(t *testing.T) {
 				_, ok := nd.Core.Twin(n.Now())
 				return ok
 			}
-			first := n.RunUntil(15*time.Second, func() bool { return noticed(a) || noticed(twin) })
+			first := n.RunUntil(30*time.Second, func() bool { return noticed(a) || noticed(twin) })
 			t.Logf("first after %v", n.Now()-start)
 			both := n.RunUntil(30*time.Second, func() bool { return noticed(a) && noticed(twin) })
 			t.Logf("both after %v", n.Now()-start)

@@ -96,6 +96,7 @@ type CoreConfig struct {
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people only
 	Timers     link.Timers
+	Paths      route.Constraints                                          // of paths that we send on
 	Session    session.Config                                             // test knobs
 	Rekey      time.Duration                                              // of sessions; 0: 120 s
 	StoreAfter time.Duration                                              // age from which relay rules are worth storing; 0: 60 s
@@ -147,6 +148,7 @@ type Core struct {
 	echoes      map[uint64]echo
 	meetings    map[key.Public]meeting // who was heard on local networks, see lan.go
 	echoID      uint64
+	leaving     leaving
 	events      eventRing
 	attempts    map[key.Public]*attempted // to reach nodes directly
 

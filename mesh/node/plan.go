@@ -53,10 +53,11 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 		return slices.ContainsFunc(s.failed, func(f failedPath) bool { return now < f.until && slices.Equal(f.hops, hops) }) ||
 			n.upLink(hops[1]) == nil
 	}
-	found := route.Paths(g, n.self, s.peer, 2, route.Constraints{})
+	found := route.Paths(g, n.self, s.peer, 2, n.cfg.Paths)
 	found = slices.DeleteFunc(found, func(p route.Path) bool { return bad(p.Hops) })
 	if len(found) < 2 {
-		var c route.Constraints
+		c := n.cfg.Paths
+		c.Avoid = slices.Clone(c.Avoid)
 		for _, f := range s.failed {
 			if now < f.until && len(f.hops) > 2 {
 				c.Avoid = append(c.Avoid, f.hops[1:len(f.hops)-1]...)
@@ -72,14 +73,14 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 		if now >= n.proposals[s.peer].until {
 			break
 		}
-		if p, ok := g.Measure(hops); ok && !bad(hops) && !hasHops(found, hops) {
+		if p, ok := n.judged(hops); ok && n.permits(hops) && !bad(hops) && !hasHops(found, hops) {
 			found = append(found, p)
 		}
 	}
 	if len(found) == 0 && s.active == nil {
 		found = n.secondChance(now, s)
 	}
-	sort.SliceStable(found, func(i, j int) bool { return found[i].Cost < found[j].Cost })
+	sort.SliceStable(found, func(i, j int) bool { return found[i].Rank < found[j].Rank })
 	return found
 }
 
@@ -89,7 +90,7 @@ func (n *Core) secondChance(now time.Duration, s *peerSession) []route.Path {
 		return n.upLink(hops[1]) == nil ||
 			slices.ContainsFunc(s.failed, func(f failedPath) bool { return now-f.at < replanSoon && slices.Equal(f.hops, hops) })
 	}
-	found := route.Paths(n.topology(), n.self, s.peer, 1, route.Constraints{})
+	found := route.Paths(n.topology(), n.self, s.peer, 1, n.cfg.Paths)
 	return slices.DeleteFunc(found, func(p route.Path) bool { return fresh(p.Hops) })
 }
 

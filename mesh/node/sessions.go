@@ -9,6 +9,7 @@ import (
 
 	"skywire/mesh/forward"
 	"skywire/mesh/key"
+	"skywire/mesh/route"
 	"skywire/mesh/session"
 	"skywire/mesh/wire"
 )
@@ -38,6 +39,9 @@ type peerSession struct {
 
 	wantedAt time.Duration // when somebody last needed the session
 	planAt   time.Duration // when to look for paths
+	mover    route.Mover
+	usedAt   time.Duration // since when active carries what we send
+	usedFor  string        // why it was chosen
 	failed   []failedPath
 	waiting  [][]byte // packets that came before the session stood
 	waiters  []waiter

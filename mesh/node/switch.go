@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"skywire/mesh/key"
-	"skywire/mesh/route"
 	"skywire/mesh/wire"
 )
 
@@ -29,7 +28,7 @@ func (n *Core) rank(now time.Duration, p *path) rank {
 		return rankNone
 	case p.state == pathSuspected:
 		return rankSuspect
-	case p.state != pathUsable:
+	case p.state != pathUsable, !p.source && !n.permits(p.hops):
 		return rankNone
 	case p.leaving != 0:
 		return rankLeaving
@@ -110,6 +109,7 @@ func (n *Core) chooseActive(now time.Duration, s *peerSession) {
 	if best == s.active {
 		return
 	}
+	cause := n.moveCause(now, s, best)
 	s.active = best
 	if best == nil {
 		s.plane.SetActive(nil)
@@ -117,7 +117,7 @@ func (n *Core) chooseActive(now time.Duration, s *peerSession) {
 	}
 	s.plane.SetActive(best.fp)
 	n.log.Info("path in use", "peer", s.peer.Short(), "path", best.String())
-	n.notePath(EventPathUsed, best, "")
+	n.notePath(EventPathUsed, best, cause)
 	n.use(now, s)
 	n.applyKeys(now, s)
 	n.refreshRoutes()
@@ -137,29 +137,13 @@ func (n *Core) better(now time.Duration, a, b *path) bool {
 	case a.source != b.source:
 		return a.source
 	case a.source:
-		return n.prefer(a, b, s.active)
+		return n.preferred(now, a, b)
 	case a == s.used || b == s.used:
 		return a == s.used
 	case a == s.active || b == s.active:
 		return a == s.active
 	}
 	return a.lastReceived() > b.lastReceived()
-}
-
-// prefer reports whether a is a better choice than b. What is in use stays unless the other is clearly better.
-func (n *Core) prefer(a, b, active *path) bool {
-	g := n.topology()
-	ca, okA := g.Measure(a.hops)
-	cb, okB := g.Measure(b.hops)
-	switch {
-	case !okA || !okB:
-		return okA
-	case a == active:
-		return !route.Better(ca, cb)
-	case b == active:
-		return route.Better(cb, ca)
-	}
-	return ca.Cost < cb.Cost
 }
 
 // A USE is repeated, since nothing answers it: answers that go on over a dead path are lost.

@@ -7,19 +7,22 @@ import (
 	"skywire/mesh/key"
 )
 
-// Better tells whether a path that carries traffic should be left for a new one: it must be a fifth and 2 ms cheaper, or
-// traffic would swing between equals with each measure.
-func Better(old, fresh Path) bool { return BetterCost(old.Cost, fresh.Cost) }
+// Better tells whether a path that carries traffic should be left for a new one: it must be a fifth cheaper, and by 2 ms unless it
+// has fewer hops, or traffic would swing between equals with each measure. What is compared is the Rank.
+func Better(old, fresh Path) bool {
+	return fresh.Rank < NeedRank(old, len(fresh.Hops) < len(old.Hops))
+}
 
-// BetterCost is Better of two costs.
-func BetterCost(old, fresh uint64) bool { return fresh < NeedCost(old) }
-
-// NeedCost is what a path must cost less than to be better than one of that cost.
-func NeedCost(old uint64) uint64 {
-	if old < betterLeast {
+// NeedRank is what a path must rank below to be better than old.
+func NeedRank(old Path, fewerHops bool) uint64 {
+	need := old.Rank - old.Rank/5
+	switch {
+	case fewerHops:
+		return need
+	case old.Rank < betterLeast:
 		return 0
 	}
-	return min(old-old/5, old-betterLeast+1)
+	return min(need, old.Rank-betterLeast+1)
 }
 
 const (
@@ -28,9 +31,10 @@ const (
 	settleFor  = time.Second // so long a path must have been the better one before traffic moves to it
 	strikingly = 2           // unless it costs less than so many parts of the present one
 	farBetter  = 4           // and so much cheaper, it waits less when traffic moved often
-	moveBurst  = 3           // moves for the better, and then
+	moveBurst  = 5           // moves for the better, and then
 	moveRate   = 1.0 / 120   // so many a second,
-	urgentRate = 1.0 / 60    // or so many
+	urgentRate = 1.0 / 60    // or so many,
+	fewerRate  = 1.0 / 20    // or so many to a path of fewer hops: where a link came back, it is missed
 )
 
 // Mover keeps the traffic of one session from swinging. A path that is better moves it only after it has been the better one for a
@@ -52,22 +56,25 @@ const (
 	MoveNow
 )
 
-// Judge says whether traffic should leave a path of one cost for another one. It takes nothing: tell Moved what was done.
-func (m *Mover) Judge(now time.Duration, old, fresh uint64, to []key.Public) Move {
-	if !BetterCost(old, fresh) {
-		if slices.Equal(m.to, to) {
+// Judge says whether traffic should leave one path for another one. It takes nothing: tell Moved what was done.
+func (m *Mover) Judge(now time.Duration, old, fresh Path) Move {
+	if !Better(old, fresh) {
+		if slices.Equal(m.to, fresh.Hops) {
 			m.to = nil
 		}
 		return MoveNo
 	}
-	if !slices.Equal(m.to, to) {
-		m.to, m.since = to, now
+	if !slices.Equal(m.to, fresh.Hops) {
+		m.to, m.since = fresh.Hops, now
 	}
-	if fresh > old/strikingly && now-m.since < settleFor {
+	if fresh.Rank > old.Rank/strikingly && now-m.since < settleFor {
 		return MoveSettles
 	}
 	rate := moveRate
-	if fresh < old/farBetter {
+	switch {
+	case len(fresh.Hops) < len(old.Hops):
+		rate = fewerRate
+	case fresh.Rank < old.Rank/farBetter:
 		rate = urgentRate
 	}
 	if m.moves.left(now, rate, moveBurst) < 1 {

@@ -23,9 +23,9 @@ func TestMoverHoldsStill(t *testing.T) {
 		{"by a little", time.Minute, 19 * ms, 21 * ms, 20 * ms, 0, 0},
 		{"by less than a fifth", time.Minute, 17 * ms, 23 * ms, 20 * ms, 0, 0},
 		{"faster than it can settle", 300 * time.Millisecond, 12 * ms, 28 * ms, 20 * ms, 0, 0},
-		{"clearly", 20 * time.Second, 12 * ms, 40 * ms, 20 * ms, 3, 8},
+		{"clearly", 20 * time.Second, 12 * ms, 40 * ms, 20 * ms, 3, 10},
 		{"clearly and slowly", 4 * time.Minute, 12 * ms, 40 * ms, 20 * ms, 3, 6},
-		{"by a lot", 5 * time.Second, 2 * ms, 400 * ms, 20 * ms, 3, 13},
+		{"by a lot", 5 * time.Second, 2 * ms, 400 * ms, 20 * ms, 3, 15},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -42,7 +42,7 @@ func TestMoverHoldsStill(t *testing.T) {
 				if !onSteady {
 					old, fresh, to = swinging, c.steady, node(2)
 				}
-				if m.Judge(now, old, fresh, []key.Public{node(0), to}) == MoveNow {
+				if m.Judge(now, over(old, node(3)), over(fresh, to)) == MoveNow {
 					m.Moved(now)
 					onSteady = !onSteady
 					moves++
@@ -55,36 +55,37 @@ func TestMoverHoldsStill(t *testing.T) {
 	}
 }
 
+// over is a path over one relay.
+func over(rank uint64, relay key.Public) Path {
+	return Path{Hops: []key.Public{node(0), relay, node(9)}, Cost: rank, Rank: rank}
+}
+
 func TestMoverMoves(t *testing.T) {
 	t.Parallel()
-	a, b := []key.Public{node(0), node(1)}, []key.Public{node(0), node(2)}
 	var m Mover
 	for i, step := range []struct {
 		at         time.Duration
 		old, fresh uint64
-		to         []key.Public
+		relay      int
 		want       Move
 	}{
-		{1 * time.Second, 20_000, 17_000, a, MoveNo},
-		{2 * time.Second, 20_000, 15_000, a, MoveSettles},
-		{2500 * time.Millisecond, 20_000, 14_000, a, MoveSettles},
-		{2600 * time.Millisecond, 20_000, 13_000, b, MoveSettles}, // another one: its time begins
-		{3700 * time.Millisecond, 20_000, 13_000, b, MoveNow},
-		{9 * time.Second, 20_000, 9_000, a, MoveNow}, // strikingly better needs no time
-		{10 * time.Second, 1_500, 100, a, MoveNo},    // nothing is 2 ms better than that
+		{1 * time.Second, 20_000, 17_000, 1, MoveNo},
+		{2 * time.Second, 20_000, 15_000, 1, MoveSettles},
+		{2500 * time.Millisecond, 20_000, 14_000, 1, MoveSettles},
+		{2600 * time.Millisecond, 20_000, 13_000, 2, MoveSettles}, // another one: its time begins
+		{3700 * time.Millisecond, 20_000, 13_000, 2, MoveNow},
+		{9 * time.Second, 20_000, 9_000, 1, MoveNow}, // strikingly better needs no time
+		{10 * time.Second, 1_500, 100, 1, MoveNo},    // nothing over as many relays is 2 ms better than that
 	} {
-		if got := m.Judge(step.at, step.old, step.fresh, step.to); got != step.want {
+		if got := m.Judge(step.at, over(step.old, node(7)), over(step.fresh, node(step.relay))); got != step.want {
 			t.Errorf("step %d: %v, want %v", i, got, step.want)
 		}
 	}
-}
-
-func TestNeedCost(t *testing.T) {
-	t.Parallel()
-	for old := uint64(0); old < 40_000; old += 7 {
-		need := NeedCost(old)
-		if need > 0 && !BetterCost(old, need-1) || BetterCost(old, need) {
-			t.Fatalf("cost %d: what is needed is %d", old, need)
-		}
+	direct := Path{Hops: []key.Public{node(0), node(9)}, Rank: 1200}
+	if got := m.Judge(20*time.Second, over(2500, node(7)), direct); got != MoveNow {
+		t.Errorf("a direct link on a quick network: %v", got)
+	}
+	if Better(direct, over(900, node(1))) {
+		t.Error("a relay is better than a direct link by less than a millisecond")
 	}
 }

@@ -291,7 +291,7 @@ func TestBetter(t *testing.T) {
 		old, fresh uint64
 		want       bool
 	}{{100_000, 79_000, true}, {100_000, 81_000, false}, {3000, 1500, false}, {5000, 2000, true}, {1000, 1000, false}, {1000, 2000, false}} {
-		if got := Better(Path{Cost: c.old}, Path{Cost: c.fresh}); got != c.want {
+		if got := Better(Path{Rank: c.old}, Path{Rank: c.fresh}); got != c.want {
 			t.Errorf("from %d to %d: %v", c.old, c.fresh, got)
 		}
 	}
