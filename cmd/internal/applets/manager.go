@@ -15,6 +15,7 @@ import (
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/mesh/key"
+	"skywire/mesh/link"
 	"skywire/mesh/manager"
 	"skywire/mesh/store"
 )
@@ -29,17 +30,18 @@ func managerApplet() applet.Applet {
 	return applet.Command{
 		Name:    managerName,
 		Summary: "sees all nodes and links of the mesh and proposes paths",
-		About: "Beside the node of this box:          manager run\n" +
+		About: "A cluster of your own, in three steps:  manager cluster create; manager run; manager invite\n\n" +
+			"Beside the node of this box:            manager run\n" +
 			"With a node of its own, in one process: manager run --listen udp://0.0.0.0:4000 --open\n" +
 			"On the other boxes:                     node run --manager KEY@ADDR      (KEY: manager id)\n\n" +
 			"No traffic stops when the manager does: nodes find paths from the records that they hold.",
-		Verbs: []applet.Verb{
-			{Name: "run", Args: "[--listen ADDR]…", Summary: "the daemon", Run: managerRun},
+		Verbs: append([]applet.Verb{
+			{Name: "run", Args: "[--listen ADDR]… [--approve]", Summary: "the daemon", Run: managerRun},
 			{Name: "nodes", Summary: "all nodes, with what they offer", Run: managerNodes},
 			{Name: "links", Summary: "all links that both ends state", Run: managerLinks},
 			{Name: "path", Args: "A B [-k N]", Summary: "disjoint paths between two nodes, the best first", Run: managerPath},
 			{Name: "id", Summary: "the key that nodes name in --manager", Run: managerID},
-		},
+		}, memberVerbs()...),
 	}.Applet()
 }
 
@@ -50,6 +52,9 @@ type managerConfig struct {
 	Open   bool     `yaml:"open"`
 	Allow  []string `yaml:"allow"`
 	Peers  []string `yaml:"peers"`
+	// Approve makes joiners wait for a person; CertificateDays is the life of certificates, 0: 90 days.
+	Approve         bool `yaml:"approve"`
+	CertificateDays int  `yaml:"certificate_days"`
 }
 
 const managerRunAbout = `Runs the manager beside the node of this box, or, with --listen, a node and the manager in one process.
@@ -66,9 +71,14 @@ func managerRun(ctx context.Context, e *applet.Env) int {
 	f.BoolVar(&c.Open, "open", false, "anyone may link to that node")
 	f.ListVar(&c.Allow, "allow", "`KEY` that may link to that node (repeatable)")
 	f.ListVar(&c.Peers, "peer", "`KEY@ADDR` that that node links to (repeatable)")
+	f.BoolVar(&c.Approve, "approve", false, "joiners wait until they are approved: manager approve NODE")
+	f.IntVar(&c.CertificateDays, "certificate-days", 0, "life of certificates, which nodes renew at half of it (`DAYS`; default 90)")
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, managerName, &c)
+	}
+	if err == nil && (c.CertificateDays < 0 || c.CertificateDays > 3650) {
+		err = applet.Usagef("--certificate-days %d: 1 to 3650", c.CertificateDays)
 	}
 	if err == nil && len(c.Listen) == 0 && (c.Name != "" || c.Open || len(c.Allow)+len(c.Peers) > 0) {
 		err = applet.Usagef("--name, --open, --allow and --peer are for the node that --listen starts; give --listen ADDR too")
@@ -78,7 +88,7 @@ func managerRun(ctx context.Context, e *applet.Env) int {
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
 		if len(c.Listen) == 0 {
-			return runManager(ctx, f)
+			return runManager(ctx, f, c)
 		}
 		return runManagerWithNode(ctx, f, c)
 	})
@@ -117,7 +127,7 @@ func runManagerWithNode(ctx context.Context, f *applet.Flags, c managerConfig) e
 		defer cancel()
 		status = All()[i].Run(ctx, f.Env().With(args))
 	})
-	err := runManager(ctx, f)
+	err := runManager(ctx, f, c)
 	cancel()
 	node.Wait()
 	if status != applet.OK {
@@ -126,7 +136,7 @@ func runManagerWithNode(ctx context.Context, f *applet.Flags, c managerConfig) e
 	return err
 }
 
-func runManager(ctx context.Context, f *applet.Flags) error {
+func runManager(ctx context.Context, f *applet.Flags, c managerConfig) error {
 	log := f.Logger()
 	node, err := awaitNode(ctx, f, managerNodeWait)
 	if err != nil {
@@ -144,7 +154,14 @@ func runManager(ctx context.Context, f *applet.Flags) error {
 	if w := db.Warning(); w != nil {
 		log.Warn("state was damaged", "err", w)
 	}
-	m, err := manager.New(manager.Config{Node: manager.FromApp(node), Store: db, Program: programVersion(), Log: log})
+	issuer, err := manager.NewIssuer(manager.IssuerConfig{
+		Members: manager.MembersOf(node), Store: db, Admin: adminKey(f.State), Approve: c.Approve,
+		Life: time.Duration(c.CertificateDays) * 24 * time.Hour, Up: link.Now, Wall: time.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	m, err := manager.New(manager.Config{Node: manager.FromApp(node), Store: db, Program: programVersion(), Issuer: issuer, Log: log})
 	if err != nil {
 		return err
 	}
