@@ -195,13 +195,13 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 		return nil, perr
 	}
 	spec.Extra = extra
-	env := p.listen(l.app, s.tells(l.id, l.mark), uid)
-	spec.Env = append(spec.Env, env...)
 	secrets, err := s.putSecrets(l, uid)
 	if err != nil {
 		return nil, err
 	}
 	spec.Env = append(spec.Env, secrets...)
+	env := p.listen(l.app, s.tells(l.id, l.mark), uid)
+	spec.Env = append(spec.Env, env...)
 	if p.child, err = s.host.Start(spec); err != nil {
 		p.deafen()
 		s.dropSecrets(l.id)
