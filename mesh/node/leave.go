@@ -100,4 +100,3 @@ func (n *Node) leave(asked, ctx context.Context) error {
 	}
 	return nil
 }
-
