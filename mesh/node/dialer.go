@@ -14,6 +14,7 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/link/framed"
 	"skywire/mesh/link/tcp"
+	"skywire/mesh/link/wss"
 )
 
 // address is an ADDR in its parts.
@@ -139,10 +140,7 @@ func (c *carriers) targets(ctx context.Context, a address) ([]forward.Endpoint, 
 	}
 	var eps []forward.Endpoint
 	for _, at := range addrs {
-		first, dial, err := c.dialer(a, at, proxy)
-		if err != nil {
-			return nil, err
-		}
+		first, dial := c.dialer(a, at, proxy)
 		e, err := c.set.Target(first, a.String(), at, dial)
 		if err != nil {
 			return nil, err
@@ -152,24 +150,72 @@ func (c *carriers) targets(ctx context.Context, a address) ([]forward.Endpoint, 
 	return eps, nil
 }
 
-// dialer returns how an address is dialled.
-func (c *carriers) dialer(a address, at netip.AddrPort, _ *url.URL) (uint16, framed.Dialer, error) {
-	if a.scheme != "tcp" {
-		return 0, nil, fmt.Errorf("carrier %q: %w", a.scheme, errors.ErrUnsupported)
+// dialer returns how an address is dialled, at is where the server, or the proxy, was found.
+func (c *carriers) dialer(a address, at netip.AddrPort, proxy *url.URL) (uint16, framed.Dialer) {
+	if a.scheme == "tcp" {
+		return forward.FirstTCP, func(ctx context.Context) (net.Conn, error) { return tcp.Dial(ctx, at) }
 	}
-	return forward.FirstTCP, func(ctx context.Context) (net.Conn, error) { return tcp.Dial(ctx, at) }, nil
+	t := wss.Target{Secure: a.scheme == "wss", Host: a.host, Port: a.port, Path: a.path, SNI: c.n.cfg.Carriers.SNI, Proxy: proxy}
+	return forward.FirstWSS, func(ctx context.Context) (net.Conn, error) {
+		conn, err := tcp.Dial(ctx, at)
+		if err != nil {
+			return nil, err
+		}
+		return wss.Client(ctx, conn, t)
+	}
 }
 
 // upgrade returns what makes a stream of frames of a connection that a listener of an address accepts.
 func (c *carriers) upgrade(a address) (uint16, framed.Upgrade, error) {
-	if a.scheme != "tcp" {
-		return 0, nil, fmt.Errorf("carrier %q: %w", a.scheme, errors.ErrUnsupported)
+	if a.scheme == "tcp" {
+		return forward.FirstTCP, tcp.Prepare, nil
 	}
-	return forward.FirstTCP, tcp.Prepare, nil
+	s, err := wss.NewServer(a.path, a.scheme == "wss")
+	if err != nil {
+		return 0, nil, err
+	}
+	return forward.FirstWSS, func(conn net.Conn) (net.Conn, error) {
+		conn, err := tcp.Prepare(conn)
+		if err != nil {
+			return nil, err
+		}
+		return s.Upgrade(conn)
+	}, nil
 }
 
 // proxyFor returns the proxy by which an address is reached; nil: none.
-func (c *carriers) proxyFor(address) (*url.URL, error) { return nil, nil }
+func (c *carriers) proxyFor(a address) (*url.URL, error) {
+	text := c.n.cfg.Carriers.Proxy
+	if a.scheme != "wss" || text == "" || direct(a.host, c.n.cfg.Carriers.NoProxy) {
+		return nil, nil
+	}
+	return wss.Proxy(text)
+}
+
+// direct reports whether a host is one of those that are reached without a proxy: names, domains and prefixes by commas.
+func direct(host, list string) bool {
+	at, err := netip.ParseAddr(host)
+	named := err != nil
+	if named && host == "localhost" || !named && at.IsLoopback() {
+		return true
+	}
+	for entry := range strings.SplitSeq(list, ",") {
+		entry = strings.TrimSpace(entry)
+		domain := strings.TrimPrefix(strings.TrimPrefix(entry, "*"), ".")
+		switch {
+		case entry == "":
+		case entry == "*", strings.EqualFold(entry, host):
+			return true
+		case named && len(host) > len(domain) && strings.EqualFold(host[len(host)-len(domain)-1:], "."+domain):
+			return true
+		case !named:
+			if p, err := netip.ParsePrefix(entry); err == nil && p.Contains(at) {
+				return true
+			}
+		}
+	}
+	return false
+}
 
 // defaultPorts of the carriers.
 var defaultPorts = map[string]string{"udp": strconv.Itoa(DefaultPort), "tcp": strconv.Itoa(DefaultPort), "wss": "443", "ws": "80"}
