@@ -2,10 +2,8 @@ package node
 
 import (
 	"fmt"
-	"net/netip"
 	"time"
 
-	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/route"
@@ -98,12 +96,13 @@ func (n *Node) dialNeighbours(now time.Duration, rules []Rule) {
 		for _, r := range rules {
 			wanted = wanted || r.Previous == k || r.Next == k
 		}
-		ap, err := netip.ParseAddrPort(addr)
-		if err != nil || !wanted {
+		if !wanted {
 			continue
 		}
-		i, _ := n.socketFor(ap)
-		eps := []forward.Endpoint{{Addr: ap, Socket: i}}
+		eps := n.lastEndpoint(addr)
+		if len(eps) == 0 {
+			continue
+		}
 		if _, err := n.core.links.Dial(now, k, eps, false); err != nil {
 			n.log.Debug("neighbour not dialled", "peer", k.Short(), "err", err)
 		}
@@ -159,7 +158,7 @@ func (n *Node) save(now time.Duration, force bool) {
 		}
 		for _, l := range c.linkList() {
 			if l.State() == link.Up {
-				t.Pin(l.Endpoint().Addr.String(), l.Peer())
+				t.Pin(n.pinName(l.Endpoint()), l.Peer())
 			}
 			st := c.neighbour(l).plane.Stats()
 			t.PutCounters(store.CounterKey{Peer: l.Peer()}, store.Counters{

@@ -56,14 +56,13 @@ func (n *Core) candidates(now time.Duration, s *peerSession) []route.Path {
 	found := route.Paths(g, n.self, s.peer, 2, n.cfg.Paths)
 	found = slices.DeleteFunc(found, func(p route.Path) bool { return bad(p.Hops) })
 	if len(found) < 2 {
-		c := n.cfg.Paths
-		c.Avoid = slices.Clone(c.Avoid)
+		var c route.Constraints
 		for _, f := range s.failed {
 			if now < f.until && len(f.hops) > 2 {
 				c.Avoid = append(c.Avoid, f.hops[1:len(f.hops)-1]...)
 			}
 		}
-		for _, p := range route.Paths(g, n.self, s.peer, 2, c) {
+		for _, p := range route.Paths(g, n.self, s.peer, 2, n.cfg.Paths.And(c)) {
 			if !bad(p.Hops) && !hasHops(found, p.Hops) {
 				found = append(found, p)
 			}

@@ -48,13 +48,13 @@ func (n *Core) standbys(now time.Duration, s *peerSession, found []route.Path) [
 			!slices.ContainsFunc(s.failed, func(f failedPath) bool { return now-f.at < standbyRetry && slices.Equal(f.hops, p.Hops) })
 	}
 	for _, c := range apart(found[0].Hops) {
-		for _, p := range route.Paths(n.topology(), n.self, s.peer, 1, c) {
+		for _, p := range route.Paths(n.topology(), n.self, s.peer, 1, n.cfg.Paths.And(c)) {
 			if usable(p) {
 				return append(found, p)
 			}
 		}
 	}
-	for _, p := range route.Paths(n.topology(), n.self, s.peer, 2, route.Constraints{}) {
+	for _, p := range route.Paths(n.topology(), n.self, s.peer, 2, n.cfg.Paths) {
 		if usable(p) {
 			return append(found, p)
 		}

@@ -159,3 +159,10 @@ func (g *Graph) weighStrange(m mask, s, t int, c Constraints) {
 		}
 	}
 }
+
+// And returns c with what o avoids beside it.
+func (c Constraints) And(o Constraints) Constraints {
+	c.Avoid = append(slices.Clone(c.Avoid), o.Avoid...)
+	c.AvoidLinks = append(slices.Clone(c.AvoidLinks), o.AvoidLinks...)
+	return c
+}
