@@ -9,6 +9,7 @@ import (
 
 	"skywire/mesh/link"
 	"skywire/mesh/link/lan"
+	"skywire/mesh/link/portmap"
 	netwatch "skywire/mesh/link/watch"
 )
 
@@ -16,14 +17,17 @@ import (
 type Finding struct {
 	LAN     bool // beacons on local networks
 	LANPort int  // of beacons; 0: lan.DefaultPort
+	Map     bool // have gateways map our port
 }
 
 // reacher follows where this box is in the network, and has everybody told who has to know.
 type reacher struct {
 	n     *Node
 	watch *netwatch.Watcher
-	lan   *lan.LAN // nil: off
 	met   friends
+
+	lan    *lan.LAN        // nil: off
+	mapper *portmap.Mapper // nil: off
 
 	place atomic.Pointer[netwatch.State]
 }
@@ -39,6 +43,9 @@ func newReacher(n *Node) (*reacher, error) {
 	if err == nil && n.cfg.Find.LAN {
 		err = r.newLAN()
 	}
+	if err == nil && n.cfg.Find.Map {
+		err = r.newMapper()
+	}
 	return r, err
 }
 
@@ -47,6 +54,9 @@ func (r *reacher) run(part func(name string, f func(context.Context) error)) {
 	part("network watcher", r.watch.Run)
 	if r.lan != nil {
 		part("lan", r.lan.Run)
+	}
+	if r.mapper != nil {
+		part("port mapping", r.mapper.Run)
 	}
 }
 
@@ -59,6 +69,9 @@ func (r *reacher) changed(e netwatch.Event) {
 	r.n.setLocals(prefixes(e.State))
 	if r.lan != nil {
 		r.lan.Update(lanInterfaces(e.State))
+	}
+	if r.mapper != nil {
+		r.mapper.Update(r.gateways(e.State))
 	}
 	if e.First {
 		return

@@ -8,11 +8,13 @@ import (
 // nodeReach are the settings of how a node finds others and is found.
 type nodeReach struct {
 	NoLAN bool `yaml:"no_lan"`
+	NoMap bool `yaml:"no_port_mapping"`
 }
 
 func (c *nodeReach) flags(f *applet.Flags) {
 	f.BoolVar(&c.NoLAN, "no-lan", false, "neither look for nodes of the same mesh on local networks nor be found there (UDP port 7668)")
+	f.BoolVar(&c.NoMap, "no-port-mapping", false, "do not ask gateways to map our port (PCP, NAT-PMP, UPnP)")
 }
 
 // finding is what the node is told of it.
-func (c *nodeReach) finding() node.Finding { return node.Finding{LAN: !c.NoLAN} }
+func (c *nodeReach) finding() node.Finding { return node.Finding{LAN: !c.NoLAN, Map: !c.NoMap} }
