@@ -17,6 +17,6 @@ func (h *host) Counts(l *link.Link) (received, sent, bytes uint64) {
 func stated(now time.Duration, l *link.Link) route.Link {
 	return route.Link{
 		Peer: l.Peer(), RTT: l.RTT(), Loss: l.Loss(), Capacity: l.Capacity(now), Jitter: l.Jitter(), Flaps: l.Flaps(now),
-		Up: route.UpSteps(now - l.UpSince()),
+		Up: route.UpSteps(now - l.UpSince()), MTU: l.MTU(), Carrier: route.CarrierUDP + uint8(link.CarrierOf(l.Endpoint())),
 	}
 }

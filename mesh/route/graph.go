@@ -17,6 +17,8 @@ type Edge struct {
 	Jitter   time.Duration
 	Flaps    float64
 	Up       uint8 // see Link
+	MTU      int
+	Carrier  uint8
 	Cost     uint64
 }
 
@@ -70,7 +72,7 @@ func NewGraph(records []*Record) *Graph {
 
 func worse(a key.Public, ab, ba Link) Edge {
 	w := ab.worse(ba)
-	return Edge{A: a, B: w.Peer, RTT: w.RTT, Loss: w.Loss, Capacity: w.Capacity, Jitter: w.Jitter, Flaps: w.Flaps, Up: w.Up, Cost: w.Cost()}
+	return Edge{A: a, B: w.Peer, RTT: w.RTT, Loss: w.Loss, Capacity: w.Capacity, Jitter: w.Jitter, Flaps: w.Flaps, Up: w.Up, MTU: w.MTU, Carrier: w.Carrier, Cost: w.Cost()}
 }
 
 // Nodes returns all nodes with a record, in order of their keys. The caller must not change it.

@@ -10,11 +10,12 @@ import (
 // The item measures says of each link what the link's own item has no room for, in the order of the links. It stands only if there is
 // something to say, and is versioned: another version's is an unknown item here, and passed on.
 //
-//	version 1 │ links × { jitter u16, in 32 µs │ flaps u8, in quarters │ up u8, see UpSteps }
+//	version 1 │ links × { jitter u16, in 32 µs │ mtu u16 │ flaps u8, in quarters │ carrier 3 bits, up 5 bits, see UpSteps }
 const (
 	itemMeasures    = 7
 	measuresVersion = 1
-	measureLen      = 4
+	measureLen      = 6
+	upBits          = 5
 	jitterUnit      = 32 * time.Microsecond
 	flapUnit        = 0.25
 )
@@ -26,13 +27,14 @@ func (l *Link) fitMeasures() {
 		l.Flaps = 0
 	}
 	l.Flaps = math.Floor(min(l.Flaps/flapUnit, math.MaxUint8)) * flapUnit
-	l.Up = min(l.Up, maxUp)
+	l.Up, l.Carrier = min(l.Up, maxUp), min(l.Carrier, maxCarrier)
+	l.MTU = min(max(l.MTU, 0), math.MaxUint16)
 }
 
 // measured tells whether there is anything for the item to say.
 func (r *Record) measured() bool {
 	for _, l := range r.Links {
-		if l.Jitter != 0 || l.Flaps != 0 || l.Up != 0 {
+		if l.Jitter != 0 || l.MTU != 0 || l.Flaps != 0 || l.Up != 0 || l.Carrier != 0 {
 			return true
 		}
 	}
@@ -53,7 +55,8 @@ func (r *Record) appendMeasures(b []byte) []byte {
 	b = append(appendItem(b, itemMeasures, r.measuresLen()), measuresVersion)
 	for _, l := range r.Links {
 		b = binary.BigEndian.AppendUint16(b, uint16(l.Jitter/jitterUnit))
-		b = append(b, uint8(l.Flaps/flapUnit), l.Up)
+		b = binary.BigEndian.AppendUint16(b, uint16(l.MTU))
+		b = append(b, uint8(l.Flaps/flapUnit), l.Carrier<<upBits|l.Up)
 	}
 	return b
 }
@@ -66,7 +69,8 @@ func (r *Record) parseMeasures(v []byte) error {
 	for i, v := 0, v[1:]; len(v) > 0; i, v = i+1, v[measureLen:] {
 		l := &r.Links[i]
 		l.Jitter = time.Duration(binary.BigEndian.Uint16(v)) * jitterUnit
-		l.Flaps, l.Up = float64(v[2])*flapUnit, v[3]
+		l.MTU = int(binary.BigEndian.Uint16(v[2:]))
+		l.Flaps, l.Carrier, l.Up = float64(v[4])*flapUnit, v[5]>>upBits, v[5]&(1<<upBits-1)
 	}
 	return nil
 }

@@ -49,6 +49,10 @@ func (l Link) worse(o Link) Link {
 		l.Capacity = o.Capacity
 	}
 	l.Up = min(l.Up, o.Up)
+	if l.MTU == 0 || o.MTU != 0 && o.MTU < l.MTU {
+		l.MTU = o.MTU
+	}
+	l.Carrier = max(l.Carrier, o.Carrier)
 	return l
 }
 
@@ -67,6 +71,23 @@ func UpSteps(d time.Duration) uint8 {
 }
 
 const maxUp = 24 // half a year
+
+// Values of Link.Carrier.
+const (
+	CarrierUDP uint8 = iota + 1
+	CarrierTCP
+	CarrierWSS
+
+	maxCarrier = 7
+)
+
+// CarrierName is how people write a carrier; empty where it is not known.
+func CarrierName(c uint8) string {
+	if c < 1 || c > CarrierWSS {
+		return ""
+	}
+	return [...]string{"udp", "tcp", "wss"}[c-1]
+}
 
 // significant tells whether measures of the same links drifted far enough to be told at once: a quarter and 2 ms of round trip, 1 % of
 // loss, a flap, or twice or half the capacity.
@@ -92,6 +113,9 @@ func drifted(a, b *Record) bool {
 	for i := range min(len(a.Links), len(b.Links)) {
 		x, y := a.Links[i].Cost(), b.Links[i].Cost()
 		if low, high := min(x, y), max(x, y); high-low >= 500 && high-low >= high/20 {
+			return true
+		}
+		if a.Links[i].MTU != b.Links[i].MTU || a.Links[i].Carrier != b.Links[i].Carrier {
 			return true
 		}
 	}

@@ -79,17 +79,17 @@ func TestMeasuresTravel(t *testing.T) {
 	t.Parallel()
 	ids := identities(t, 3)
 	r := &Record{Number: 1, Links: []Link{
-		{Peer: ids[1].Public(), RTT: time.Millisecond, Jitter: 100 * time.Microsecond, Flaps: 2.3, Up: 9},
-		{Peer: ids[2].Public(), Jitter: time.Hour, Flaps: math.NaN(), Up: 200},
+		{Peer: ids[1].Public(), RTT: time.Millisecond, Jitter: 100 * time.Microsecond, Flaps: 2.3, Up: 9, MTU: 1472, Carrier: CarrierTCP},
+		{Peer: ids[2].Public(), Jitter: time.Hour, Flaps: math.NaN(), Up: 200, MTU: 1 << 20, Carrier: 99},
 	}}
 	got, err := ParseRecord(Sign(r, ids[0], open), open)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, l := range got.Links {
-		want := Link{Peer: ids[1].Public(), RTT: time.Millisecond, Jitter: 96 * time.Microsecond, Flaps: 2.25, Up: 9}
+		want := Link{Peer: ids[1].Public(), RTT: time.Millisecond, Jitter: 96 * time.Microsecond, Flaps: 2.25, Up: 9, MTU: 1472, Carrier: CarrierTCP}
 		if l.Peer == ids[2].Public() {
-			want = Link{Peer: l.Peer, Jitter: math.MaxUint16 * jitterUnit, Up: maxUp}
+			want = Link{Peer: l.Peer, Jitter: math.MaxUint16 * jitterUnit, Up: maxUp, MTU: math.MaxUint16, Carrier: maxCarrier}
 		}
 		if l != want {
 			t.Errorf("got %+v, want %+v", l, want)
@@ -108,7 +108,8 @@ func TestMeasuresRefused(t *testing.T) {
 	ids := identities(t, 2)
 	links := []Link{{Peer: ids[1].Public()}}
 	for name, v := range map[string][]byte{
-		"nothing said": {1, 0, 0, 0, 0}, "too short": {1, 0, 1, 0}, "too many": {1, 0, 1, 0, 0, 0, 1, 0, 0}, "longer up than can be": {1, 0, 0, 0, 99},
+		"nothing said": {1, 0, 0, 0, 0, 0, 0}, "too short": {1, 0, 1, 0, 0, 0}, "too many": {1, 0, 1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0},
+		"longer up than can be": {1, 0, 0, 0, 0, 0, 31},
 	} {
 		c, _ := (&Record{Key: ids[0].Public(), Number: 1, Links: links}).Fit()
 		body := append(appendItem(c.appendBody(nil), itemMeasures, len(v)), v...)
@@ -134,6 +135,7 @@ func TestWhatIsWorthTelling(t *testing.T) {
 		"a flap":                {func(l *Link) { l.Flaps = 3 }, true, true},
 		"one break":             {func(l *Link) { l.Flaps = 1 }, false, false},
 		"a quarter of the rate": {func(l *Link) { l.Capacity /= 4 }, true, true},
+		"its size":              {func(l *Link) { l.MTU = 1472 }, false, true},
 		"time":                  {func(l *Link) { l.Up = 12 }, false, false},
 	} {
 		l := base

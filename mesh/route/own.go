@@ -148,7 +148,7 @@ func compare(a, b *Record) (c Changes) {
 	}
 	same := func(x, y Link) bool {
 		return x.RTT/time.Microsecond == y.RTT/time.Microsecond && lossPPM(x.Loss) == lossPPM(y.Loss) && x.Capacity == y.Capacity &&
-			x.Jitter == y.Jitter && x.Flaps == y.Flaps && x.Up == y.Up
+			x.Jitter == y.Jitter && x.Flaps == y.Flaps && x.Up == y.Up && x.MTU == y.MTU && x.Carrier == y.Carrier
 	}
 	if !slices.EqualFunc(a.Links, b.Links, same) {
 		c |= MeasuresChanged

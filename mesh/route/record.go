@@ -56,6 +56,8 @@ type Link struct {
 	Jitter   time.Duration // of the round trip; carried in steps of 32 µs, at most 2 s
 	Flaps    float64       // times that it came back lately, fading; carried in quarters
 	Up       uint8         // UpSteps of how long it is up
+	MTU      int           // largest datagram, 0 unknown
+	Carrier  uint8         // 0 unknown, else CarrierUDP …
 }
 
 // Service is something a node offers to the mesh.
