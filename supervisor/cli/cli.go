@@ -36,6 +36,8 @@ type Config struct {
 	Sections []string
 	// Check looks into the sections that applets own; nil: nobody does.
 	Check func(f *config.File) error
+	// Schema describes config.yaml for editors; nil: nobody does.
+	Schema func() any
 	// Dial connects to the viscript of another box; nil: there are no others. Nodes says which boxes a word names.
 	Dial   func(ctx context.Context, node string) (io.ReadWriteCloser, error)
 	Nodes  func(ctx context.Context, word string) ([]string, error)
@@ -81,7 +83,7 @@ func Verbs() []Verb {
 		{Name: "versions", Summary: "earlier texts of config.yaml", run: versions},
 		{Name: "audit", Args: "[-f] [-n N]", Summary: "who changed what, and who was refused", run: audit},
 		{Name: "upgrade", Summary: "replace viscript by its new file; apps go on", run: upgrade},
-		{Name: "config", Args: "check [FILE]", Summary: "check config.yaml, needs no running viscript", local: true, run: check},
+		{Name: "config", Args: "check [FILE] | schema", Summary: "check config.yaml, needs no running viscript; its JSON schema for editors", local: true, run: check},
 		{Name: "clear", Aliases: []string{"c", "cls"}, Summary: "clear the screen", shell: true, local: true, run: clearScreen},
 		{Name: "exit", Aliases: []string{"quit", "q"}, Summary: "leave the shell; apps go on", shell: true, local: true, run: leave},
 	}

@@ -309,6 +309,9 @@ func check(ctx context.Context, s *session, f *flags) error {
 	if err != nil {
 		return err
 	}
+	if words[0] == "schema" && len(words) == 1 && s.c.Schema != nil {
+		return s.printJSON(s.c.Schema())
+	}
 	if words[0] != "check" {
 		return f.usage(fmt.Sprintf("unknown word %q", words[0]))
 	}

@@ -3,11 +3,8 @@
 package applets
 
 import (
-	"errors"
-
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/tracker"
-	"skywire/supervisor/config"
 )
 
 // All is the table of applets, in the order of --list; each has a link name of its own.
@@ -20,7 +17,7 @@ func Tools() []applet.Applet {
 	return []applet.Applet{doctorApplet(), completionApplet()}
 }
 
-// checkServers decodes the sections of the applets that a small build does not have.
-func checkServers(f *config.File) error {
-	return errors.Join(f.Section(managerName, &managerConfig{}), f.Section(tracker.ServiceName, &apptrackerConfig{}))
+// serverSections are the sections of the applets that a small build does not have.
+func serverSections() map[string]any {
+	return map[string]any{managerName: &managerConfig{}, tracker.ServiceName: &apptrackerConfig{}}
 }

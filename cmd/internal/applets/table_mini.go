@@ -6,7 +6,6 @@ import (
 	"context"
 
 	"skywire/cmd/internal/applet"
-	"skywire/supervisor/config"
 )
 
 // All is the table of a small build: what a box needs to be a member of a mesh.
@@ -19,8 +18,8 @@ func Tools() []applet.Applet {
 	return []applet.Applet{doctorApplet(), absent("manager"), absent("apptracker"), absent("completion")}
 }
 
-// checkServers passes the sections of the applets that are not here: nothing reads them.
-func checkServers(*config.File) error { return nil }
+// serverSections are none: nothing here reads those of the applets that are not here.
+func serverSections() map[string]any { return map[string]any{} }
 
 // absent stands in a small build for an applet that is not in it: who calls it hears so, not that there is no such word.
 func absent(name string) applet.Applet {

@@ -60,7 +60,7 @@ func runViscript(ctx context.Context, e *applet.Env) int {
 	}
 	return cli.Main(ctx, cli.Config{
 		Dial: dialOperator(f), Nodes: nodesOf(f),
-		RunDir: f.Run, File: f.Config, Sections: sectionNames(), Check: checkSections, JSON: f.JSON,
+		RunDir: f.Run, File: f.Config, Sections: sectionNames(), Check: checkSections, Schema: func() any { return config.Schema(sections()) }, JSON: f.JSON,
 		Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr,
 	}, words)
 }
@@ -128,14 +128,20 @@ func sectionNames() []string {
 	return names
 }
 
+// sections are those of config.yaml that applets decode, with what into.
+func sections() map[string]any {
+	all := serverSections()
+	all[nodeName], all["vpn"], all["socks"] = &nodeConfig{}, &vpnConfig{}, &socksConfig{}
+	return all
+}
+
 // checkSections decodes the sections of config.yaml as the applets will, each of which reads its own only when it starts.
 func checkSections(f *config.File) error {
-	return errors.Join(
-		f.Section(nodeName, &nodeConfig{}),
-		f.Section("vpn", &vpnConfig{}),
-		f.Section("socks", &socksConfig{}),
-		checkServers(f),
-	)
+	var errs []error
+	for name, into := range sections() {
+		errs = append(errs, f.Section(name, into))
+	}
+	return errors.Join(errs...)
 }
 
 // sectionOf is the section of config.yaml that the applet of an app reads when it starts; "" if the app is none.
