@@ -123,8 +123,9 @@ func (i *Issuer) learn(ctx context.Context) error {
 		return errNoCluster
 	}
 	at := i.at()
+	var stored [][]byte
 	if i.state == nil || i.state.Cluster() != cluster {
-		if err := i.load(at, cluster); err != nil {
+		if stored, err = i.load(at, cluster); err != nil {
 			return err
 		}
 	}
@@ -132,7 +133,7 @@ func (i *Issuer) learn(ctx context.Context) error {
 	for _, raw := range raws {
 		theirs[member.RefOf(raw)] = true
 	}
-	i.state.Load(at, raws)
+	i.state.Load(at, append(raws, stored...)) // together: the list that judges what is stored comes from the node
 	var lost [][]byte
 	for after := (member.Ref{}); ; {
 		held, next := i.state.Raws(after, 1<<20)
@@ -160,22 +161,21 @@ func (i *Issuer) give(ctx context.Context, raws [][]byte) error {
 	return nil
 }
 
-// load reads the book. What was signed for another cluster is left out by the state.
-func (i *Issuer) load(at member.Instant, cluster key.Public) error {
+// load reads the book and returns the statements in it. What was signed for another cluster is refused by the state.
+func (i *Issuer) load(at member.Instant, cluster key.Public) (raws [][]byte, err error) {
 	floor, err := i.c.Store.Floor()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	raws, err := i.c.Store.Statements()
+	raws, err = i.c.Store.Statements()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	offers, err := i.c.Store.Offers()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	i.state = member.New(member.Config{Cluster: cluster, Floor: floor}, at)
-	i.state.Load(at, raws)
 	clear(i.offers)
 	for _, raw := range offers {
 		if o, err := member.ParseOffer(raw); err == nil {
@@ -183,7 +183,7 @@ func (i *Issuer) load(at member.Instant, cluster key.Public) error {
 		}
 	}
 	i.counted = at.Up
-	return nil
+	return raws, nil
 }
 
 // commit stores statements that were just signed, and offers that changed, in one transaction; then the node may have

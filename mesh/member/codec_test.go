@@ -208,7 +208,13 @@ func FuzzParseMessages(f *testing.F) {
 	f.Add(Reply{Status: StatusDone, Statements: [][]byte{{1, 2}, {3}}}.Append(nil))
 	f.Add(Reply{Status: StatusPending, Retry: 5, Reason: "wait"}.Append(nil))
 	f.Add(Page{Last: lastOf(lastKind), Refs: []Ref{{1}, {2}}}.Append(nil))
+	o := Offer{ID: InviteID{1}, Secret: [16]byte{2}, Name: "attic", Roles: RoleMember, Tags: []string{"home"}, Uses: 3, Life: time.Hour, Until: 9}
+	o.Joined = []key.Public{identity(f, 3).Public()}
+	f.Add(o.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if o, err := ParseOffer(b); err == nil && !bytes.Equal(o.Append(nil), b) {
+			t.Errorf("offer %x", b)
+		}
 		if r, err := ParseRequest(b); err == nil && !bytes.Equal(r.Append(nil), b) {
 			t.Errorf("request %x", b)
 		}
