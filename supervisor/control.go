@@ -167,6 +167,8 @@ func (s *Supervisor) answer(ctx context.Context, r *signal.Request, p params, wh
 		return s.Usage(ctx, p.ID)
 	case "viscript.top":
 		return s.Top(ctx)
+	case "viscript.metrics":
+		return s.Metrics(ctx)
 	case "viscript.stop":
 		return s.Stop(ctx, p.ID, time.Duration(p.Timeout)*time.Millisecond)
 	case "viscript.restart":

@@ -37,6 +37,7 @@ func methods() []Method {
 		{Name: "ping", Params: takes("id"), About: "asks an app whether it is alive"},
 		{Name: "ru", Params: takes("id"), About: "what an app's process tree uses"},
 		{Name: "top", About: "ps and ru of all"},
+		{Name: "metrics", About: "status and top as a text for Prometheus"},
 		{Name: "stop", Params: takes("id", "timeout_ms"), About: "ends an app; answers when nothing of it is left"},
 		{Name: "restart", Params: takes("id"), About: "stops an app and starts it under the same id"},
 		{Name: "logs", Params: takes("id", "lines", "first", "follow", "cursor", "since", "level"), About: "lines of an app"},

@@ -27,7 +27,7 @@ func (s Scope) String() string {
 // scopeOf is what a method of the control socket needs; one that is not here needs Admin.
 func scopeOf(method string) Scope {
 	switch strings.TrimPrefix(method, "viscript.") {
-	case "status", "apps", "help", "ps", "ping", "ru", "top", "logs", "events", "describe", "versions":
+	case "status", "apps", "help", "ps", "ping", "ru", "top", "logs", "events", "describe", "versions", "metrics":
 		return Read
 	case "start", "stop", "restart", "attach", "input", "signal":
 		return Operate

@@ -71,7 +71,7 @@ func TestScopes(t *testing.T) {
 			if method == "viscript.stop" && scope >= Operate {
 				continue
 			}
-			err := c.Call(t.Context(), method, map[string]any{"id": "1", "app": "sh", "signal": "HUPP"}, nil)
+			err := c.Call(t.Context(), method, map[string]any{"id": "1", "app": "sh", "signal": "HUPP", "text": "no config"}, nil)
 			if refused := errors.Is(err, signal.ErrRefused) && strings.Contains(err.Error(), "needs the scope"); refused != (scope < least) {
 				t.Errorf("%s with the scope %s: %v", method, scope, err)
 			}

@@ -70,6 +70,7 @@ func Verbs() []Verb {
 		{Name: "ping", Args: "ID…", Summary: "ask apps whether they are alive", run: ping},
 		{Name: "ru", Aliases: []string{"res_usage"}, Args: "ID…", Summary: "resources of the whole process tree", run: ru},
 		{Name: "top", Args: "[-d S] [-n N]", Summary: "resources of all apps, live in a terminal", run: top},
+		{Name: "metrics", Summary: "status and resources as a text for Prometheus", run: metrics},
 		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID… [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
 		{Name: "restart", Args: "ID…", Summary: "stop and start again under the same id", run: restart},
 		{Name: "attach", Args: "ID", Summary: "bind this terminal to an app; Ctrl-Z detaches", alone: true, run: attach},

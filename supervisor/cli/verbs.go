@@ -355,3 +355,19 @@ func leave(_ context.Context, _ *session, f *flags) error {
 	}
 	return errLeave
 }
+
+// metrics prints text for Prometheus: a textfile collector takes it from cron, a box without a web page has it too.
+func metrics(ctx context.Context, s *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var text string
+	if err := s.call(ctx, "viscript.metrics", nil, &text, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(text)
+	}
+	fmt.Fprint(s.out, text)
+	return nil
+}
