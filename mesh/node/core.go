@@ -365,7 +365,12 @@ type host Core
 
 func (h *host) core() *Core { return (*Core)(h) }
 
-func (h *host) Transmit(to forward.Endpoint, b []byte) { h.out.Transmit(to, b) }
+func (h *host) Transmit(to forward.Endpoint, b []byte) {
+	if to.Socket < forward.FirstTCP {
+		h.reach.wrote(h.now, to.Addr)
+	}
+	h.out.Transmit(to, b)
+}
 
 func (h *host) Admit(peer key.Public) error { return h.core().admit(peer) }
 

@@ -215,7 +215,7 @@ func (n *Core) tickPuncher(now time.Duration, p *puncher) {
 		p.at = now + punchRetry<<p.tries
 		p.tries++
 		p.began = now
-		n.tellPunch(now, p.peer, n.punchMessage(wire.PunchOffer, p, true))
+		n.tellPunch(now, p.peer, n.punchMessage(now, wire.PunchOffer, p, true))
 	case punchAnswered:
 		n.punchFailed(now, p, "the peer did not begin")
 	case punchGoing:
@@ -253,7 +253,9 @@ func (n *Core) tellPunch(now time.Duration, peer key.Public, m wire.Control) {
 	}
 }
 
-func (n *Core) punchMessage(step uint8, p *puncher, inside bool) wire.Punch {
+func (n *Core) punchMessage(now time.Duration, step uint8, p *puncher, inside bool) wire.Punch {
+	n.reach.nextAt = now // what neighbours see this moment
+	n.lookReach(now)
 	m := wire.Punch{Step: step, NAT: n.reach.nat.Kind, ID: p.id, Candidates: n.ownCandidates(inside, p.fails)}
 	if n.reach.nat.CGNAT {
 		m.Flags |= wire.PunchCGNAT
@@ -291,7 +293,7 @@ func (n *Core) receivePunch(now time.Duration, s *peerSession, f wire.Punch) {
 		p.stage, p.id, p.began, p.goAt, p.targets = punchAnswered, f.ID, now, 0, n.punchTargets(f)
 	}
 	p.at = now + punchWait
-	n.tellPunch(now, p.peer, n.punchMessage(wire.PunchAnswer, p, n.neighbourly(f)))
+	n.tellPunch(now, p.peer, n.punchMessage(now, wire.PunchAnswer, p, n.neighbourly(f)))
 }
 
 func (p *puncher) hear(f wire.Punch) { p.nat, p.cgnat = f.NAT, f.Flags&wire.PunchCGNAT != 0 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sort"
 	"time"
 
 	"skywire/mesh/forward"
@@ -66,6 +67,55 @@ type reach struct {
 	loose   bool // … or somebody from another port than we had written to
 	nat     NAT
 	nextAt  time.Duration
+
+	// written counts the destinations outside that datagrams of control went to: a sequential NAT gives each a port of its own,
+	// in that order.
+	written uint32
+	places  map[netip.AddrPort]written
+}
+
+// written is when a destination was first written to since its mapping may have expired.
+type written struct {
+	place uint32 // 1 for the first of all
+	last  time.Duration
+}
+
+const (
+	// maxPlaces bounds the destinations that are remembered.
+	maxPlaces = 256
+	// mappingLife is how long a mapping that is not used lives at least; Linux forgets the unanswered ones after 30 s.
+	mappingLife = 30 * time.Second
+)
+
+// wrote notes that a datagram goes to an address.
+func (r *reach) wrote(now time.Duration, to netip.AddrPort) {
+	to = unmapped(to)
+	if !to.Addr().Is4() {
+		return
+	}
+	w, ok := r.places[to]
+	if !ok || now-w.last > mappingLife {
+		if !ok && len(r.places) >= maxPlaces {
+			r.forgetPlace()
+		}
+		if r.places == nil {
+			r.places = map[netip.AddrPort]written{}
+		}
+		r.written++
+		w.place = r.written
+	}
+	w.last = now
+	r.places[to] = w
+}
+
+func (r *reach) forgetPlace() {
+	var oldest netip.AddrPort
+	for a, w := range r.places {
+		if o := r.places[oldest]; !oldest.IsValid() || w.last < o.last || w.last == o.last && w.place < o.place {
+			oldest = a
+		}
+	}
+	delete(r.places, oldest)
 }
 
 // SetLocals states the addresses of the box's interfaces, with the port on which the node listens there.
@@ -102,10 +152,12 @@ func (n *Core) reachChanged(now time.Duration) {
 }
 
 // observation is where one neighbour sees us.
-type observation struct{ by, at netip.AddrPort }
+type observation struct {
+	by, at netip.AddrPort
+	place  uint32 // of the observer among those that we have written to; 0: unknown
+}
 
-// observations returns where neighbours outside see us, those of the newest link first: a NAT gave its mappings in the order
-// in which the links were begun, whichever came up first.
+// observations returns where neighbours outside see us, the newest mapping first.
 func (n *Core) observations() []observation {
 	var all []observation
 	n.links.All(func(l *link.Link) {
@@ -113,9 +165,10 @@ func (n *Core) observations() []observation {
 		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.inOwnPrefix(o.by.Addr()) && private(o.by.Addr()) {
 			return // nobody outside
 		}
+		o.place = n.reach.places[o.by].place
 		all = append(all, o)
 	})
-	slices.Reverse(all)
+	sort.SliceStable(all, func(i, j int) bool { return all[i].place > all[j].place })
 	return all
 }
 
@@ -164,38 +217,30 @@ func classify(all []observation, local func(netip.AddrPort) bool) NAT {
 		t.Kind = wire.NATPortRestricted
 	default:
 		t.Kind = wire.NATSymmetric
-		if t.Step = step(t.Seen); t.Step != 0 {
+		if t.Step = step(all); t.Step != 0 {
 			t.Kind = wire.NATSequential
 		}
 	}
 	return t
 }
 
-// maxStep is the largest distance between two mappings that is taken for the rule of a NAT. Chance gives a smaller one to
-// two random ports in one case of 2,000, and then costs a few datagrams.
+// maxStep is the largest distance between two mappings in a row that is taken for the rule of a NAT. Chance makes two random
+// ports look like that once in 2,000 times, and then costs a few datagrams.
 const maxStep = 16
 
-// step returns by how much the ports of one NAT rise or fall from one mapping to the next, newest first; 0 if that can't be told.
-func step(seen []netip.AddrPort) int {
-	if len(seen) < 2 {
+// step returns by how much the ports of one NAT rise or fall from one mapping to the next, 0 if they follow no such rule. Others
+// behind the NAT take ports too, so what we know of is the least.
+func step(all []observation) int {
+	newest, oldest := all[0], all[len(all)-1]
+	apart := int(newest.place) - int(oldest.place)
+	d := int(newest.at.Port()) - int(oldest.at.Port())
+	if newest.at.Addr() != oldest.at.Addr() || oldest.place == 0 || apart <= 0 || d == 0 || max(d, -d) > maxStep*apart {
 		return 0
 	}
-	unit, sign := 0, 0
-	for i, newer := range seen[:len(seen)-1] {
-		older := seen[i+1]
-		d := int(newer.Port()) - int(older.Port())
-		if newer.Addr() != older.Addr() || d == 0 || d > maxStep || d < -maxStep || sign*d < 0 {
-			return 0
-		}
-		sign = d
-		for d = max(d, -d); d != 0; {
-			unit, d = d, unit%d
-		}
+	if by := d / apart; by != 0 {
+		return by
 	}
-	if sign < 0 {
-		return -unit
-	}
-	return unit
+	return max(-1, min(d, 1))
 }
 
 // carrierGrade tells whether something speaks for a second NAT, the provider's.
@@ -280,33 +325,36 @@ const (
 )
 
 // predict calls f with where the NAT will probably put us next, in order: what we send to the first address that the peer
-// predicts for itself leaves by the first that we predict, if both NATs are sequential. After a failure the next ones are due,
-// and every other time the order of the mappings is taken to have been the other one. While one neighbour alone has seen us,
-// and the NAT may be of any kind, one step of one is a guess that costs little.
+// predicts for itself leaves by the first that we predict, if both NATs are sequential. After every second failure the window moves
+// on: others behind the NAT took some. While one neighbour alone has seen us, and the NAT may be of any kind, one step of one is a guess
+// that costs little.
 func (n *Core) predict(fails int, f func(netip.AddrPort)) {
 	t := n.reach.nat
-	if len(t.Seen) == 0 {
-		return
-	}
-	from, by, count := t.Seen[0], t.Step, maxPredicted
+	by, count := t.Step, maxPredicted
 	if t.Kind == wire.NATPortRestricted && t.Observers == 1 {
 		by, count = 1, 2
 	}
-	if fails%2 == 1 {
-		from, by = t.Seen[len(t.Seen)-1], -by
-	}
-	if by == 0 {
+	if by == 0 || len(t.Seen) == 0 {
 		return
 	}
-	fails = min(fails, maxDrift)
-	for i := fails*maxPredicted + 1; i <= fails*maxPredicted+count; i++ {
-		if port := int(from.Port()) + i*by; port > 0 && port < 1<<16 {
-			f(netip.AddrPortFrom(from.Addr(), uint16(port)))
+	first := 1
+	for _, o := range n.observations() {
+		if o.at == t.Seen[0] && o.place != 0 {
+			first += int(n.reach.written - o.place)
+			break
+		}
+	}
+	if fails%2 == 0 {
+		first += min(fails, maxDrift) * maxPredicted / 2
+	}
+	for i := first; i < first+count; i++ {
+		if port := int(t.Seen[0].Port()) + i*by; port > 0 && port < 1<<16 {
+			f(netip.AddrPortFrom(t.Seen[0].Addr(), uint16(port)))
 		}
 	}
 }
 
-// maxDrift is after how many failures a prediction does not move on: what else the NAT gave away meanwhile is not known.
+// maxDrift is after how many failures the window does not move on.
 const maxDrift = 4
 
 // heardFrom is told of a link that came up: who got in without having been asked tells what the NAT lets through.
