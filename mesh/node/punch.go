@@ -9,6 +9,7 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
+	"skywire/mesh/node/api"
 	"skywire/mesh/wire"
 )
 
@@ -98,6 +99,18 @@ func (n *Core) PeerNAT(peer key.Public) (nat NAT, result string) {
 		return NAT{}, ""
 	}
 	return NAT{Kind: p.nat, CGNAT: p.cgnat, Observers: 2}, p.result
+}
+
+// natStatus is what node status shows.
+func (n *Core) natStatus() api.NATStatus {
+	t := n.reach.nat
+	s := api.NATStatus{
+		Kind: t.String(), Observers: t.Observers, CGNAT: t.CGNAT, Punched: n.punchedLinks(), Punching: !n.cfg.Punch.Off, Seen: []string{},
+	}
+	for _, a := range t.Seen {
+		s.Seen = append(s.Seen, a.String())
+	}
+	return s
 }
 
 // puncher returns what is kept of a peer, new if need be; the one that was not used longest makes room.
@@ -220,7 +233,7 @@ func (n *Core) tickPuncher(now time.Duration, p *puncher) {
 		n.punchFailed(now, p, "the peer did not begin")
 	case punchGoing:
 		if p.tries >= len(punchTries) {
-			n.punchFailed(now, p, "no answer at "+addrList(p.targets)+"; its NAT: "+natName(p.nat)+", ours: "+n.reach.nat.String())
+			n.punchFailed(now, p, "no answer")
 			return
 		}
 		if err := n.links.Burst(now, p.peer, p.targets); err != nil {
@@ -318,7 +331,11 @@ func (n *Core) punchGo(now time.Duration, p *puncher, f wire.Punch) {
 	if s := n.sessions[p.peer]; s != nil && s.active != nil && s.active.probe.srtt != 0 {
 		rtt = min(rtt, s.active.probe.srtt) // the offer may have been repeated
 	}
-	p.stage, p.tries, p.targets = punchGoing, 0, n.punchTargets(f)
+	if p.targets = n.punchTargets(f); len(p.targets) == 0 {
+		n.punchFailed(now, p, "the peer names no address that we may try")
+		return
+	}
+	p.stage, p.tries = punchGoing, 0
 	p.goAt, p.goes, p.at = now, 0, now+rtt/2
 	n.tickPuncher(now, p)
 }
@@ -385,7 +402,8 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return netip.AddrFrom4(b)
 }
 
-// punched ends an attempt that succeeded, or that another link made idle.
+// punched ends an attempt that succeeded, or that another link made idle. The other addresses are tried now at leisure: the link
+// moves to one that is clearly better, as IPv6 may be, or the LAN.
 func (n *Core) punched(now time.Duration, p *puncher) {
 	b := n.upLink(p.peer)
 	if p.stage == punchGoing {
@@ -393,15 +411,24 @@ func (n *Core) punched(now time.Duration, p *puncher) {
 		b.punched = now
 		p.result = "punched in " + (now - p.began).Round(time.Millisecond).String() + " at " + at.String()
 		n.log.Info("direct link punched", "peer", p.peer, "addr", at, "nat", natName(p.nat))
+		n.Tried(now, p.peer, Attempt{Carrier: "udp", Address: at.String(), Way: "punch", Result: p.result, Open: true})
+		n.links.Probe(now, b.link, p.targets)
 	}
 	p.stage, p.fails, p.goAt, p.next = punchNone, 0, 0, now+punchPauses[1]
 }
 
 func (n *Core) punchFailed(now time.Duration, p *puncher, why string) {
-	p.stage, p.goAt, p.result = punchNone, 0, why
+	p.result = why
+	if p.stage == punchGoing {
+		p.result = "no answer at " + addrList(p.targets)
+		for _, e := range p.targets {
+			n.Tried(now, p.peer, Attempt{Carrier: "udp", Address: e.Addr.String(), Way: "punch", Result: why})
+		}
+	}
+	p.stage, p.goAt = punchNone, 0
 	p.next = now + punchPauses[min(p.fails, len(punchPauses)-1)]
 	p.fails++
-	n.log.Info("direct link not punched", "peer", p.peer, "reason", why, "retry_ms", (p.next - now).Milliseconds())
+	n.log.Info("direct link not punched", "peer", p.peer, "reason", p.result, "nat", natName(p.nat), "retry_ms", (p.next - now).Milliseconds())
 }
 
 // tickPunched lets punched links go that nobody has used for long.

@@ -56,7 +56,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 				s.Sessions++
 			}
 		}
-		s.Routes = len(c.relays)
+		s.Routes, s.NAT = len(c.relays), c.natStatus()
 		p := c.plane.Counters()
 		s.RelayedBytes, s.RelayedPackets, s.Drops = p.RelayedBytes, p.RelayedFrames, p.Drops
 		c.countDrops(s.Drops)

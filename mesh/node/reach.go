@@ -192,6 +192,7 @@ func (n *Core) lookReach(now time.Duration) {
 	n.reach.nat = t
 	if t.Kind != was.Kind || t.CGNAT != was.CGNAT || (len(t.Seen) > 0 && len(was.Seen) > 0 && t.Seen[0].Addr() != was.Seen[0].Addr()) {
 		n.log.Info("reachability", "nat", t.String())
+		n.note(EventNetwork, n.self, "NAT: "+t.String(), "what neighbours see changed")
 		n.reachChanged(now)
 		n.reach.nextAt = now + time.Second
 	}

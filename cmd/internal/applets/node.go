@@ -73,6 +73,7 @@ type nodeConfig struct {
 	Loops      int           `yaml:"loops"`
 	Memory     string        `yaml:"memory"`
 	Reach      nodeReach     `yaml:",inline"`
+	Punch      nodePunch     `yaml:",inline"`
 	Carriers   nodeCarriers  `yaml:",inline"`
 }
 
@@ -103,6 +104,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	f.IntVar(&c.Loops, "loops", 0, fmt.Sprintf("`N` event loops, 1 to %d (default: 1 on one or two cores, else one a core up to 4)", forward.MaxLoops))
 	f.StringVar(&c.Memory, "memory", "", "`SIZE` the box is taken to have, as 64MB (default: what it has); below 192MB buffers are small")
 	c.Reach.flags(f)
+	c.Punch.flags(f)
 	c.Carriers.flags(f)
 	_, err := f.Parse(0, 0)
 	if err == nil {
@@ -145,6 +147,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
 		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
 		Find:        c.Reach.finding(),
+		NoPunch:     c.Punch.NoPunch,
 		Ready:       auto.Ready,
 		OpenTUN:     func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 		TUNFeatures: func(of string, queue forward.TUN) []api.Feature { return tunFeatures(of, queue) },
@@ -392,6 +395,7 @@ func nodeStatus(ctx context.Context, e *applet.Env) int {
 		if s.Twin != "" {
 			fmt.Fprintf(e.Stdout, "ALARM     %s: remove node.key on one of the two, and restart it\n", s.Twin)
 		}
+		printNAT(e.Stdout, s.NAT)
 		printMachine(e.Stdout, s.Machine)
 		printFeatures(e.Stdout, s.Features)
 		if !s.Ready {

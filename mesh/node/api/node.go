@@ -79,6 +79,7 @@ type Status struct {
 	Features       []Feature         `json:"features"`
 	Machine        Machine           `json:"machine"`
 	Streams        StreamStatus      `json:"streams"`
+	NAT            NATStatus         `json:"nat"`
 }
 
 // StreamStatus is what carries the streams of this node.
