@@ -20,6 +20,7 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
+	"skywire/mesh/member"
 	"skywire/mesh/route"
 	"skywire/mesh/session"
 	"skywire/mesh/wire"
@@ -80,21 +81,25 @@ type Outside interface {
 
 // CoreConfig is what a Core is made of.
 type CoreConfig struct {
-	Identity   *key.Private
-	Network    key.NetworkID
-	Name       string
-	Version    string
-	Boot       uint64 // random per start
-	Sequence   uint64 // setups and the own record count up from here, never below what an earlier start used
-	Open       bool   // anyone may link
-	Allow      []key.Public
+	Identity *key.Private
+	Network  key.NetworkID
+	Name     string
+	Version  string
+	Boot     uint64 // random per start
+	Sequence uint64 // setups and the own record count up from here, never below what an earlier start used
+	Open     bool   // anyone may link
+	Allow    []key.Public
+	// Members makes the node one of a cluster: who has a certificate is a member, Network is the cluster's, and Open and
+	// Allow say nothing any more. Stored is called, by the owner, with each statement that is news, before it has effects.
+	Members    *member.State
+	Stored     func(ch member.Change, raw []byte)
 	MTU        int
 	Slots      int
 	Ports      int // consecutive ports received on; 0: 1
 	Punch      PunchConfig
 	Loops      int // event loops; 0: 1
 	Rand       *rand.Rand
-	Wall       func() time.Time // for people only
+	Wall       func() time.Time // for people, and, as far as a cluster's floor clock trusts it, for its certificates
 	Timers     link.Timers
 	Paths      route.Constraints                                          // of paths that we send on
 	Session    session.Config                                             // test knobs
@@ -155,6 +160,8 @@ type Core struct {
 	reach reach
 	punch punching
 
+	members members
+
 	twinSeen, twinLog time.Duration // when another box was last said to run our key, and when to log it again
 	twinAddr          netip.AddrPort
 }
@@ -181,6 +188,9 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 	if c.Rekey == 0 {
 		c.Rekey = 120 * time.Second
 	}
+	if c.Members != nil {
+		c.Network, c.Open = c.Members.Network(), false
+	}
 	n := &Core{
 		cfg: c, self: c.Identity.Public(), log: c.Log, out: out,
 		allow:    map[key.Public]bool{},
@@ -189,6 +199,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 		sources: map[key.Public]*setupNumbers{}, rulesOf: map[key.Public]int{}, number: c.Sequence,
 		proposals: map[key.Public]proposal{}, echoes: map[uint64]echo{}, attempts: map[key.Public]*attempted{},
 	}
+	n.members.state, n.members.paths = c.Members, map[wire.PathID]*guestPath{}
 	n.addr = c.Network.Address(n.self)
 	for _, k := range c.Allow {
 		n.allow[k] = true
@@ -200,7 +211,7 @@ func NewCore(c CoreConfig, out Outside, up forward.Upcalls, tx forward.Output) (
 	var err error
 	n.links, err = link.New(link.Config{
 		Identity: c.Identity, Network: c.Network, Boot: c.Boot, MTU: c.MTU, Ports: c.Ports, Open: c.Open, Rand: c.Rand,
-		Timers: c.Timers, Session: c.Session, Log: c.Log,
+		Timers: c.Timers, Session: c.Session, Log: c.Log, Members: n.handshakeDigest(),
 	}, (*host)(n))
 	return n, err
 }
@@ -218,10 +229,18 @@ func (n *Core) Address() netip.Addr { return n.addr }
 // Number returns the highest setup and record number used; a later start must begin above it.
 func (n *Core) Number() uint64 { return max(n.number, n.db.Number()) }
 
-func (n *Core) member(k key.Public) bool { return !n.cfg.Open && n.allow[k] }
+func (n *Core) member(k key.Public) bool {
+	if n.clustered() {
+		return n.belongs(k)
+	}
+	return !n.cfg.Open && n.allow[k]
+}
 
-// admit says whether a proven key may link or have a session with us.
+// admit says whether a proven key may link or have a session with us; in a cluster its guests have rules of their own.
 func (n *Core) admit(k key.Public) error {
+	if n.clustered() {
+		return n.notMember(k)
+	}
 	if n.cfg.Open || n.allow[k] {
 		return nil
 	}
@@ -256,6 +275,9 @@ func (n *Core) Dial(now time.Duration, peer key.Public, addrs []forward.Endpoint
 		return nil
 	}
 	n.allow[peer] = true
+	if n.standing(peer).Rights == member.None {
+		return nil // as long as it is revoked
+	}
 	_, err := n.links.Dial(now, peer, addrs, true)
 	return err
 }
@@ -273,6 +295,7 @@ func (n *Core) Tick(now time.Duration) time.Duration {
 	n.plane.Advance(now)
 	next := n.tickPunch(now) // before the links: one that is let go must not be dialled again
 	next = min(next, n.links.Tick(now))
+	next = min(next, n.tickMembers(now))
 	next = min(next, n.tickRecords(now))
 	next = min(next, n.tickSessions(now))
 	n.tickRelays(now)
@@ -286,6 +309,8 @@ func (n *Core) Tick(now time.Duration) time.Duration {
 
 // neighbour is what the node keeps of a link.
 type neighbour struct {
+	exchange // as to membership
+
 	link   *link.Link
 	plane  *forward.Link
 	up     bool
@@ -372,7 +397,12 @@ func (h *host) Transmit(to forward.Endpoint, b []byte) {
 	h.out.Transmit(to, b)
 }
 
-func (h *host) Admit(peer key.Public) error { return h.core().admit(peer) }
+func (h *host) Admit(peer key.Public) error {
+	if h.core().clustered() {
+		return h.core().admitLink(peer)
+	}
+	return h.core().admit(peer)
+}
 
 func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	n := h.core()
@@ -386,11 +416,7 @@ func (h *host) Up(now time.Duration, l *link.Link, restarted bool) {
 	}
 	n.heardFrom(now, l)
 	n.applyLink(now, b)
-	n.linkRestored(now, b)
-	n.syncRules(now, b)
-	n.greetRecords(now, b)
-	n.newsOfRecord(now)
-	n.replan(now)
+	n.greet(now, b)
 }
 
 func (h *host) Down(now time.Duration, l *link.Link, reason string) {
@@ -466,6 +492,9 @@ func (n *Core) mtuIn() int {
 
 // message dispatches a LINK message that is not the link's own.
 func (n *Core) message(now time.Duration, b *neighbour, kind uint8, body []byte) {
+	if n.memberMessage(now, b, kind, body) {
+		return
+	}
 	switch kind {
 	case wire.MessageSetup:
 		n.receiveSetup(now, b, body)

@@ -24,6 +24,7 @@ import (
 	"skywire/mesh/link"
 	"skywire/mesh/link/udp"
 	"skywire/mesh/manager/report"
+	"skywire/mesh/member"
 	"skywire/mesh/node/api"
 	"skywire/mesh/store"
 	"skywire/mesh/stream"
@@ -111,6 +112,9 @@ type Node struct {
 	inbox   chan func(now time.Duration)
 	missed  atomic.Uint64 // events dropped because the owner was behind
 	ended   chan struct{}
+	moved   chan struct{} // capacity 1: the network is another one now
+	members *member.State // nil: no cluster; the owner's
+	join    joining
 	resolve *resolver
 	reach   *reacher
 
@@ -169,6 +173,9 @@ func (n *Node) open() (err error) {
 		n.log.Info("identity created", "key", n.identity.Public())
 	}
 	n.openStore()
+	if err := n.enterCluster(); err != nil {
+		return err
+	}
 	if err := n.listen(); err != nil {
 		return err
 	}
@@ -288,6 +295,7 @@ func (n *Node) build() (err error) {
 		}
 	}
 	n.core, err = NewCore(CoreConfig{
+		Members: n.members, Stored: n.storeStatement,
 		Identity: n.identity, Network: n.network, Name: n.cfg.Name, Version: n.cfg.Version, Boot: n.boot,
 		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
 		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
@@ -373,6 +381,8 @@ func (n *Node) Run(ctx context.Context) error {
 	part("api", n.server.Run)
 	part("tuns", n.closeBroken)
 	part("services", n.watchServices)
+	part("membership", n.keepMembership)
+	part("network", n.awaitMove)
 	part("resolver", n.resolve.run)
 	part("carriers", n.carriers.run)
 	n.reach.run(part)
@@ -410,6 +420,7 @@ func (n *Node) owner(ctx context.Context) error {
 		}
 		now := link.Now()
 		next := n.core.Tick(now)
+		n.saveMembers()
 		n.save(now, false)
 		timer.Reset(max(next-now, time.Millisecond))
 	}

@@ -19,14 +19,17 @@ func (n *Core) topology() *route.Graph {
 
 // plan sees to it that a wanted session has its best path and a disjoint standby set up.
 func (n *Core) plan(now time.Duration, s *peerSession) {
-	if now-s.wantedAt >= sessionIdle || !n.current(s) {
+	if now-s.wantedAt >= sessionIdle || !n.current(s) || !n.mayWant(s.peer) {
 		return // nobody needs it: what the peer lets go is not set up again
 	}
 	if now < s.planAt || s.active != nil && !s.active.source && s.active.state == pathUsable {
 		return // not yet, or the peer is the source of a path that serves both ways: it keeps up standbys
 	}
 	s.planAt = now + n.replanPause(now, s)
-	candidates := n.standbys(now, s, n.candidates(now, s))
+	candidates := n.guided(now, s)
+	if candidates == nil {
+		candidates = n.standbys(now, s, n.candidates(now, s))
+	}
 	setups := 0
 	for i, c := range candidates {
 		if i >= n.wanted(s) {

@@ -31,7 +31,12 @@ func (n *Core) SetPolicy(p Policy) {
 }
 
 func (n *Core) applyGrants(s *peerSession) {
-	var g forward.Grants
+	g := forward.Grants{Closed: !n.belongs(s.peer)}
+	if n.clustered() {
+		if a := n.members.state.IPv4(s.peer); a.IsValid() {
+			g.Sources = append(g.Sources, netip.PrefixFrom(a, 32))
+		}
+	}
 	for _, r := range n.policy.Grants {
 		if r.Key == s.peer {
 			g.Sources = append(g.Sources, r.Prefix)

@@ -57,6 +57,10 @@ func (n *Core) PutRecord(now time.Duration, raw []byte, from key.Public) route.V
 
 // PutRecordAged is PutRecord for one that is known to be that old.
 func (n *Core) PutRecordAged(now time.Duration, raw []byte, from key.Public, age time.Duration) route.Verdict {
+	if k, _, err := route.Peek(raw); err == nil && !n.belongs(k) {
+		n.members.drops.strangers++
+		return route.Verdict{Outcome: route.Bad, Err: n.notMember(k)}
+	}
 	v := n.db.PutAged(now, raw, from, age)
 	n.recordPut(now, v, from)
 	return v
@@ -91,7 +95,7 @@ func (n *Core) record() *route.Record {
 func (n *Core) ownLinks() []route.Link {
 	var all []route.Link
 	n.links.All(func(l *link.Link) {
-		if l.State() == link.Up {
+		if n.admittedLink(l) {
 			all = append(all, stated(n.now, l))
 		}
 	})
@@ -131,7 +135,7 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 	if now >= n.nextDigest {
 		n.nextDigest = now + digestEvery
 		n.links.All(func(l *link.Link) {
-			if l.State() == link.Up {
+			if n.admittedLink(l) {
 				n.send(now, n.neighbour(l), n.recordsSum())
 			}
 		})
@@ -230,7 +234,7 @@ func (n *Core) sendFresh(now time.Duration, b *neighbour) {
 // flood passes a record on to every neighbour but the one it came from.
 func (n *Core) flood(now time.Duration, e *route.Entry, from key.Public) {
 	n.links.All(func(l *link.Link) {
-		if l.State() == link.Up && l.Peer() != from && l.Peer() != e.Key {
+		if n.admittedLink(l) && l.Peer() != from && l.Peer() != e.Key {
 			n.offer(now, n.neighbour(l), e)
 		}
 	})
@@ -252,6 +256,10 @@ func (n *Core) receiveRecord(now time.Duration, b *neighbour, body []byte) {
 	k, number, err := route.Peek(body)
 	if err != nil {
 		n.drops.malformed++
+		return
+	}
+	if !n.belongs(k) {
+		n.members.drops.strangers++ // it comes again, and its certificate may come before
 		return
 	}
 	from := b.link.Peer()

@@ -179,6 +179,12 @@ func (n *Core) Want(now time.Duration, k key.Public, done func(error)) {
 		}
 		return
 	}
+	if !n.mayWant(k) {
+		if done != nil {
+			done(n.notMember(k))
+		}
+		return
+	}
 	s := n.session(k)
 	if s == nil {
 		if done != nil {
@@ -209,6 +215,10 @@ func (n *Core) Unrouted(now time.Duration, packet []byte) {
 	n.now = now
 	k, ok := n.ownerOf(packet)
 	if !ok {
+		n.drops.unrouted++
+		return
+	}
+	if !n.belongs(k) {
 		n.drops.unrouted++
 		return
 	}

@@ -58,8 +58,8 @@ func (n *Core) receiveSetup(now time.Duration, b *neighbour, body []byte) {
 		return
 	}
 	last := i == len(keys)-1
-	if n.admit(keys[0]) != nil || !last && n.admit(keys[len(keys)-1]) != nil {
-		n.refuse(now, b, s, wire.ReasonPolicy, 0)
+	if reason := n.admitSetup(b, keys); reason != 0 {
+		n.refuse(now, b, s, reason, 0)
 		return
 	}
 	var next *neighbour
@@ -87,9 +87,10 @@ func (n *Core) receiveSetup(now time.Duration, b *neighbour, body []byte) {
 	n.source(now, keys[0]).fresh(s.Core.Number)
 	if last {
 		n.endSetup(now, b, s, id)
-		return
+	} else {
+		n.relaySetup(now, b, next, s, id)
 	}
-	n.relaySetup(now, b, next, s, id)
+	n.hostGuest(now, id, keys[0])
 }
 
 // setupToken takes from the neighbour's quota of setups.

@@ -3,6 +3,8 @@ package wire
 import (
 	"encoding/binary"
 
+	"golang.org/x/crypto/blake2s"
+
 	"skywire/mesh/key"
 )
 
@@ -28,6 +30,16 @@ const MembersAll = 2
 type Members struct {
 	Flags      uint8
 	Lists, All [8]byte
+}
+
+// MembersDigest is the digest of statements whose ids are given in rising order: the first 8 bytes of H(the ids).
+func MembersDigest(ids []StatementID) (d [8]byte) {
+	b := make([]byte, 0, len(ids)*StatementIDLen)
+	for _, id := range ids {
+		b = append(b, id[:]...)
+	}
+	h := blake2s.Sum256(b)
+	return [8]byte(h[:8])
 }
 
 // Type is MessageMembers.

@@ -21,8 +21,9 @@ import (
 
 // fakeNode is a node without a mesh.
 type fakeNode struct {
-	self    key.Public
-	network key.NetworkID
+	api.Clusters // nil: not asked
+	self         key.Public
+	network      key.NetworkID
 
 	mu      sync.Mutex // guards the fields below
 	tuns    []app.TUN

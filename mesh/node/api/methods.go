@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 
@@ -39,7 +40,7 @@ type method struct {
 
 // table is all methods of the socket, save the two that open streams.
 func (s *Server) table() map[string]method {
-	return map[string]method{
+	all := map[string]method{
 		"node.id":       {anyone, func(context.Context, *call) (any, error) { return s.node.Info(), nil }},
 		"node.status":   {anyone, get(s.node.Status)},
 		"node.peers":    {anyone, list(s.node.Peers)},
@@ -65,6 +66,8 @@ func (s *Server) table() map[string]method {
 		"record.put":      {apps, s.putRecord},
 		"paths.propose":   {apps, s.propose},
 	}
+	maps.Copy(all, s.memberTable())
+	return all
 }
 
 // may tells whether a connection has an access.

@@ -48,6 +48,8 @@ type Node interface {
 
 	PutRecord(ctx context.Context, raw []byte) error
 	Propose(ctx context.Context, p Proposal) error
+
+	Clusters
 }
 
 // Streams opens and takes streams; *stream.Endpoint is the one in use.
