@@ -47,6 +47,9 @@ var punchTries = [...]time.Duration{0, 100 * time.Millisecond, 300 * time.Millis
 // punchPauses follow one failure after the other.
 var punchPauses = [...]time.Duration{punchAgain, 5 * time.Second, 15 * time.Second, time.Minute, 5 * time.Minute, 10 * time.Minute}
 
+// punchHeeded is the longest of these pauses that a peer's offer has to wait for: its network may have changed.
+const punchHeeded = 2
+
 // punchStage is where an attempt stands.
 type punchStage uint8
 
@@ -297,8 +300,8 @@ func (n *Core) receivePunch(now time.Duration, s *peerSession, f wire.Punch) {
 		switch {
 		case n.upLink(s.peer) != nil, p.stage == punchGoing, p.stage == punchOffered && p.peer.Less(n.self):
 			return
-		case p.stage == punchNone && now < p.began+punchAgain && p.began != 0:
-			return // too soon after the last one
+		case p.stage == punchNone && p.began != 0 && now < p.began+p.patience():
+			return // too soon after the last one: nobody may have us send handshakes again and again to where nobody answers
 		case n.punchedLinks() >= maxPunched:
 			return
 		}
@@ -307,6 +310,11 @@ func (n *Core) receivePunch(now time.Duration, s *peerSession, f wire.Punch) {
 	}
 	p.at = now + punchWait
 	n.tellPunch(now, p.peer, n.punchMessage(now, wire.PunchAnswer, p, n.neighbourly(f)))
+}
+
+// patience is how long after the beginning of an attempt the peer may begin the next one.
+func (p *puncher) patience() time.Duration {
+	return punchPauses[max(0, min(p.fails-1, punchHeeded))]
 }
 
 func (p *puncher) hear(f wire.Punch) { p.nat, p.cgnat = f.NAT, f.Flags&wire.PunchCGNAT != 0 }
