@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"net/netip"
 	"sort"
 	"sync"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/link/lan"
+	"skywire/mesh/link/udp"
 	netwatch "skywire/mesh/link/watch"
 	"skywire/mesh/session"
 )
@@ -99,11 +101,14 @@ func (r *reacher) friends() []lan.Friend {
 
 // found hands a node of the local network to the core.
 func (r *reacher) found(f lan.Found) {
-	i, ok := r.n.socketFor(f.Addr)
-	if !ok {
-		return
+	a := f.Addr.Addr()
+	if a.Zone() != "" { // in the words of the sockets, or the same address looks like another one
+		a = a.WithZone(udp.Zone(f.Interface.Index, f.Interface.Name))
 	}
-	r.n.post(func(now time.Duration) { r.n.core.Met(now, f.Key, forward.Endpoint{Addr: f.Addr, Socket: i}) })
+	at := netip.AddrPortFrom(a, f.Addr.Port())
+	if i, ok := r.n.socketFor(at); ok {
+		r.n.post(func(now time.Duration) { r.n.core.Met(now, f.Key, forward.Endpoint{Addr: at, Socket: i}) })
+	}
 }
 
 // known reports whether all that may link with us know the network's id, and nobody else needs to be asked.

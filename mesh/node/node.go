@@ -300,7 +300,7 @@ func (n *Node) build() (err error) {
 		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
 		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
 		Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
-		Punch: PunchConfig{SocketFor: n.socketFor, Off: n.cfg.NoPunch},
+		Punch: PunchConfig{SocketFor: n.socketFor, Off: n.cfg.NoPunch || n.cfg.Find.Publish == PublishNone}, Publish: n.cfg.Find.Publish,
 	}, n, (*upcalls)(n), n)
 	if err != nil {
 		return err

@@ -75,19 +75,12 @@ func (n *Core) newsOfRecord(now time.Duration) {
 // record returns what our record says now.
 func (n *Core) record() *route.Record {
 	r := &route.Record{
-		Key: n.self, Name: n.cfg.Name, Version: n.cfg.Version, Addrs: slices.Clone(n.listen), Services: n.services,
+		Key: n.self, Name: n.cfg.Name, Version: n.cfg.Version, Addrs: n.published(), Services: n.services,
 		Links: n.ownLinks(),
 	}
 	if wall := n.cfg.Wall(); wall.Year() > 2000 {
 		r.Made = wall.Unix()
 	}
-	n.links.All(func(l *link.Link) {
-		if o := l.Observed(); l.State() == link.Up && o.IsValid() && len(r.Addrs) < 8 {
-			if a := "udp://" + o.String(); !slices.Contains(r.Addrs, a) {
-				r.Addrs = append(r.Addrs, a)
-			}
-		}
-	})
 	return r
 }
 

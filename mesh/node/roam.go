@@ -18,6 +18,7 @@ type Finding struct {
 	LAN     bool // beacons on local networks
 	LANPort int  // of beacons; 0: lan.DefaultPort
 	Map     bool // have gateways map our port
+	Publish Publish
 }
 
 // reacher follows where this box is in the network, and has everybody told who has to know.

@@ -146,13 +146,15 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	conf := node.Config{
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
 		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
-		Find:        c.Reach.finding(),
 		NoPunch:     c.Punch.NoPunch,
 		Ready:       auto.Ready,
 		OpenTUN:     func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 		TUNFeatures: func(of string, queue forward.TUN) []api.Feature { return tunFeatures(of, queue) },
 	}
 	var err error
+	if conf.Find, err = c.Reach.finding(); err != nil {
+		return err
+	}
 	if conf.Memory, err = parseMemory(c.Memory); err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ type Interface struct {
 type Found struct {
 	Key       key.Public
 	Addr      netip.AddrPort // with a zone where it needs one
-	Interface string
+	Interface Interface
 }
 
 // Said is what a node says of itself.
@@ -272,7 +272,7 @@ func (l *LAN) hear(b []byte, index int, from netip.AddrPort, now time.Time) {
 	if err != nil {
 		return
 	}
-	name, ok := l.admits(index, from.Addr(), now)
+	on, ok := l.admits(index, from.Addr(), now)
 	if !ok {
 		return
 	}
@@ -284,29 +284,29 @@ func (l *LAN) hear(b []byte, index int, from netip.AddrPort, now time.Time) {
 	if !l.fresh(at, now) {
 		return
 	}
-	l.c.Found(Found{Key: k, Addr: at, Interface: name})
+	l.c.Found(Found{Key: k, Addr: at, Interface: on})
 }
 
 // admits says whether a beacon is worth a look: from the wire of a known interface, and within the rate.
-func (l *LAN) admits(index int, from netip.Addr, now time.Time) (name string, ok bool) {
+func (l *LAN) admits(index int, from netip.Addr, now time.Time) (on Interface, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, i := range l.interfaces {
 		if (index == 0 || i.Index == index) && onLink(from, i.Addrs) {
-			name, ok = i.Name, true
+			on, ok = i, true
 			break
 		}
 	}
 	if !ok {
-		return "", false
+		return Interface{}, false
 	}
 	l.heardLeft = min(hearBurst, l.heardLeft+hearRate*now.Sub(l.heardAt).Seconds())
 	l.heardAt = now
 	if l.heardLeft < 1 {
-		return "", false
+		return Interface{}, false
 	}
 	l.heardLeft--
-	return name, true
+	return on, true
 }
 
 // fresh reports whether an address was not reported lately.

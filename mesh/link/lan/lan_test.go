@@ -84,7 +84,7 @@ func TestNetworkBeacon(t *testing.T) {
 	if len(a.found)+len(stranger.found) > 0 {
 		t.Error("heard by itself, or by a stranger")
 	}
-	if len(b.found) != 1 || b.found[0] != (Found{Key: a.self, Addr: from("10.0.0.1:7667"), Interface: "eth0"}) {
+	if len(b.found) != 1 || b.found[0].Key != a.self || b.found[0].Addr != from("10.0.0.1:7667") || b.found[0].Interface.Name != "eth0" {
 		t.Errorf("%+v", b.found)
 	}
 	if bytes.Contains(raw, a.self[:]) || bytes.Contains(raw, home[:4]) {

@@ -59,6 +59,9 @@ func putPort(field *uint16, p uint16) {
 
 func port(field *uint16) uint16 { return binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(field))[:]) }
 
+// Zone is the zone of link-local addresses on an interface, as Receive tells it.
+func Zone(index int, _ string) string { return strconv.Itoa(index) }
+
 // zoneID turns the zone of a link-local address into an interface index; 0: unknown.
 func zoneID(zone string) uint32 {
 	if zone == "" {
