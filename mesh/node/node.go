@@ -26,6 +26,7 @@ import (
 	"skywire/mesh/manager/report"
 	"skywire/mesh/member"
 	"skywire/mesh/node/api"
+	"skywire/mesh/route"
 	"skywire/mesh/store"
 	"skywire/mesh/stream"
 	"skywire/mesh/wire"
@@ -53,15 +54,16 @@ type Config struct {
 	Managers   []Peer
 	Open       bool
 	Allow      []key.Public
-	Rekey      time.Duration // of links and sessions; 0: 120 s
-	StoreAfter time.Duration // age at which relay rules are stored; 0: 60 s
-	Plain      bool          // no UDP offloads
-	Streams    string        // what carries them: quic or tcp; empty: as measured
-	NoPunch    bool          // no direct links by punching
-	Find       Finding       // how it finds others, and is found
-	Carriers   Carriers      // how links travel where UDP does not pass
-	Loops      int           // event loops, at most forward.MaxLoops; 0: as suits the machine
-	Memory     uint64        // bytes that the box is taken to have; 0: what it has
+	Rekey      time.Duration     // of links and sessions; 0: 120 s
+	StoreAfter time.Duration     // age at which relay rules are stored; 0: 60 s
+	Paths      route.Constraints // of paths that we send on
+	Plain      bool              // no UDP offloads
+	Streams    string            // what carries them: quic or tcp; empty: as measured
+	NoPunch    bool              // no direct links by punching
+	Find       Finding           // how it finds others, and is found
+	Carriers   Carriers          // how links travel where UDP does not pass
+	Loops      int               // event loops, at most forward.MaxLoops; 0: as suits the machine
+	Memory     uint64            // bytes that the box is taken to have; 0: what it has
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
 	// not ours to know.
 	Processors func(n int) int
@@ -298,8 +300,8 @@ func (n *Node) build() (err error) {
 		Members: n.members, Stored: n.storeStatement,
 		Identity: n.identity, Network: n.network, Name: n.cfg.Name, Version: n.cfg.Version, Boot: n.boot,
 		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
-		Rand:   randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
-		Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
+		Rand:  randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
+		Paths: n.cfg.Paths, Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
 		Punch: PunchConfig{SocketFor: n.socketFor, Off: n.cfg.NoPunch || n.cfg.Find.Publish == PublishNone}, Publish: n.cfg.Find.Publish,
 	}, n, (*upcalls)(n), n)
 	if err != nil {

@@ -15,7 +15,6 @@ import (
 	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/node/api"
-	"skywire/mesh/route"
 )
 
 // Node as mesh/node/api sees it: questions about the state, answered by the owner.
@@ -85,7 +84,7 @@ func (n *Core) countDrops(all map[string]uint64) {
 
 // Peers implements api.Node.
 func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
-	err = n.do(ctx, func(time.Duration) {
+	err = n.do(ctx, func(now time.Duration) {
 		c := n.core
 		for _, l := range c.linkList() {
 			st := c.neighbour(l).plane.Stats()
@@ -96,7 +95,8 @@ func (n *Node) Peers(ctx context.Context) (all []api.Peer, err error) {
 			ports, most := l.Ports()
 			all = append(all, api.Peer{
 				Key: l.Peer(), Name: c.nameOf(l.Peer()), Endpoint: n.carriers.text(at), Reason: n.carriers.trouble(l), Carrier: link.CarrierOf(at).String(), State: l.State().String(),
-				RTT: ms(l.RTT()), Loss: l.Loss(), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
+				RTT: ms(l.RTT()), Jitter: ms(l.Jitter()), Loss: l.Loss(), LossIn: l.LossIn(), LossOut: l.LossOut(), Capacity: l.Capacity(now),
+				Cost: float64(stated(now, l).Cost()) / 1000, UpS: upFor(now, l), MTU: l.MTU(), Initiator: l.Initiator(), RxBytes: st.ReceivedBytes, TxBytes: st.SentBytes,
 				Ports: ports, PortsMost: most,
 			})
 		}
@@ -132,6 +132,14 @@ func addUnresolved(all []api.Peer, r *resolver) []api.Peer {
 	return all
 }
 
+// upFor is how long a link is up, in seconds.
+func upFor(now time.Duration, l *link.Link) float64 {
+	if l.State() != link.Up {
+		return 0
+	}
+	return (now - l.UpSince()).Seconds()
+}
+
 func endpointText(e forward.Endpoint) string {
 	if !e.Addr.IsValid() {
 		return ""
@@ -153,10 +161,10 @@ func (n *Core) nameOf(k key.Public) string {
 
 // Paths implements api.Node.
 func (n *Node) Paths(ctx context.Context) (all []api.Path, err error) {
-	err = n.do(ctx, func(time.Duration) {
+	err = n.do(ctx, func(now time.Duration) {
 		for _, p := range n.core.pathList() {
 			v := api.Path{
-				Peer: p.sess.peer, Number: p.number, Hops: p.hops, Role: "standby", State: p.state.String(), RTT: ms(p.probe.srtt),
+				Peer: p.sess.peer, Number: p.number, Hops: p.hops, Names: n.core.names(p.hops), AgeS: (now - p.created).Seconds(), Role: "standby", State: p.state.String(), RTT: ms(p.probe.srtt),
 				Loss: p.loss, MTU: p.mtu, RxFrames: p.dataRx, TxFrames: p.dataTx,
 			}
 			if p.sess.active == p {
@@ -290,130 +298,6 @@ func (n *Node) Ping(ctx context.Context, to key.Public) (time.Duration, error) {
 		return 0, ctx.Err()
 	case <-n.ended:
 		return 0, ErrClosed
-	}
-}
-
-// Trace implements api.Node: it pings every node of the path in use, first to last.
-func (n *Node) Trace(ctx context.Context, to key.Public) (api.Trace, error) {
-	if err := n.Ready(ctx, to); err != nil {
-		return api.Trace{}, err
-	}
-	var hops []key.Public
-	mtu := 0
-	names := map[key.Public]string{}
-	if err := n.do(ctx, func(time.Duration) {
-		s := n.core.sessions[to]
-		if s == nil || s.active == nil {
-			return
-		}
-		hops, mtu = slices.Clone(s.active.hops), s.active.mtu
-		if !s.active.source {
-			slices.Reverse(hops)
-		}
-		for _, k := range hops {
-			names[k] = n.core.nameOf(k)
-		}
-	}); err != nil {
-		return api.Trace{}, err
-	}
-	if len(hops) == 0 {
-		return api.Trace{}, ErrUnreachable
-	}
-	t := api.Trace{}
-	for _, k := range hops[1:] {
-		h := api.Hop{Key: k, Name: names[k], Carrier: "udp", MTU: mtu}
-		lost := 0
-		var best time.Duration
-		for range 3 {
-			pctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-			d, err := n.Ping(pctx, k)
-			cancel()
-			if err != nil {
-				lost++
-			} else if best == 0 || d < best {
-				best = d
-			}
-		}
-		if lost < 3 {
-			v := ms(best)
-			h.RTT = &v
-		}
-		h.Loss = float64(lost) / 3
-		t.Hops = append(t.Hops, h)
-	}
-	return t, nil
-}
-
-// Why implements api.Node.
-func (n *Node) Why(ctx context.Context, to key.Public) (api.Why, error) {
-	w := api.Why{Key: to}
-	err := n.do(ctx, func(now time.Duration) {
-		c := n.core
-		switch b := c.upLink(to); {
-		case b != nil:
-			w.Direct = fmt.Sprintf("there is a direct link, %.1f ms", ms(b.link.RTT()))
-		case c.db.Get(to) == nil:
-			w.Direct = "no direct link: nothing is known of the node (no record)"
-		default:
-			w.Direct = "no direct link: it is neither a configured peer nor did it link with us"
-		}
-		g := c.topology()
-		s := c.sessions[to]
-		used := []key.Public{}
-		if s != nil && s.active != nil {
-			used = s.active.hops
-			w.Summary = "in use: " + s.active.String()
-			if !s.active.source {
-				w.Summary += " (set up by the other side)"
-			}
-		} else {
-			w.Summary = "no path is in use"
-		}
-		for i, p := range route.Paths(g, c.self, to, 4, route.Constraints{}) {
-			v := api.WhyChoice{Hops: p.Hops, RTT: ms(p.RTT), Loss: p.Loss, Cost: float64(p.Cost), Used: slices.Equal(p.Hops, used)}
-			v.Reason = c.choiceReason(now, s, p, i)
-			w.Paths = append(w.Paths, v)
-		}
-		if len(w.Paths) == 0 {
-			w.Summary += "; the records show no way to it: " + c.whyNone(to)
-		}
-	})
-	return w, err
-}
-
-func (n *Core) choiceReason(now time.Duration, s *peerSession, p route.Path, place int) string {
-	if s != nil {
-		for _, f := range s.failed {
-			if now < f.until && slices.Equal(f.hops, p.Hops) {
-				return "failed lately, waits"
-			}
-		}
-		for _, q := range s.paths {
-			if slices.Equal(q.hops, p.Hops) {
-				return map[bool]string{true: "in use", false: "standby, " + q.state.String()}[s.active == q]
-			}
-		}
-	}
-	if place == 0 {
-		return "cheapest by latency and loss"
-	}
-	return "disjoint from the cheaper ones"
-}
-
-func (n *Core) whyNone(to key.Public) string {
-	links := 0
-	n.links.All(func(l *link.Link) {
-		if l.State() == link.Up {
-			links++
-		}
-	})
-	switch {
-	case links == 0:
-		return "we have no link at all (see node peers)"
-	case n.db.Get(to) == nil:
-		return "it has not been heard of"
-	default:
-		return "it states no link that leads here"
 	}
 }
 

@@ -51,6 +51,7 @@ func nodeApplet() applet.Applet {
 			{Name: "ping", Args: "NODE [-c N] [-i S]", Summary: "round trips end to end over the mesh", Run: nodePing},
 			{Name: "trace", Args: "NODE", Summary: "the path hop by hop", Run: nodeTrace},
 			{Name: "why", Args: "NODE", Summary: "why this path and not another", Run: nodeWhy},
+			{Name: "events", Args: "[-f] [-n N]", Summary: "what changed, and why", Run: nodeEvents},
 			{Name: "bench", Args: "NODE [-t S]", Summary: "throughput of a stream to a node, both ways", Run: nodeBench},
 		},
 		Default:      nodeRun2017,
@@ -72,6 +73,7 @@ type nodeConfig struct {
 	Streams    string        `yaml:"streams"`
 	Loops      int           `yaml:"loops"`
 	Memory     string        `yaml:"memory"`
+	Paths      pathsConfig   `yaml:"paths"`
 	Reach      nodeReach     `yaml:",inline"`
 	Punch      nodePunch     `yaml:",inline"`
 	Carriers   nodeCarriers  `yaml:",inline"`
@@ -106,6 +108,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	c.Reach.flags(f)
 	c.Punch.flags(f)
 	c.Carriers.flags(f)
+	c.Paths.flags(f)
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, nodeName, &c)
@@ -156,6 +159,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		return err
 	}
 	if conf.Memory, err = parseMemory(c.Memory); err != nil {
+		return err
+	}
+	if conf.Paths, err = c.Paths.constraints(); err != nil {
 		return err
 	}
 	if c.Loops < 0 || c.Loops > forward.MaxLoops {
@@ -421,13 +427,13 @@ func nodePeers(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return show(ctx, f, "node.peers", nil, func(all []api.Peer) error {
-		t := e.NewTable("NAME", "KEY", "STATE", "ADDR", "RTT", "LOSS", "MTU", "RECEIVED", "SENT", "REASON")
+		t := e.NewTable("NAME", "KEY", "STATE", "ADDR", "RTT", "JITTER", "LOSS", "CAPACITY", "MTU", "UP", "RECEIVED", "SENT", "REASON")
 		for _, p := range all {
 			who := p.Key.String()
 			if p.Key.IsZero() {
 				who = "" // asked for, not told yet
 			}
-			t.Row(p.Name, who, p.State, p.Endpoint, fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, applet.Bytes(p.RxBytes), applet.Bytes(p.TxBytes), p.Reason)
+			t.Row(p.Name, who, p.State, p.Endpoint, millis(p.RTT), millis(p.Jitter), percent(p.Loss), kbit(p.Capacity), p.MTU, seconds(p.UpS), applet.Bytes(p.RxBytes), applet.Bytes(p.TxBytes), p.Reason)
 		}
 		return t.Flush()
 	})
@@ -435,23 +441,15 @@ func nodePeers(ctx context.Context, e *applet.Env) int {
 
 func percent(v float64) string { return fmt.Sprintf("%.1f %%", v*100) }
 
-func hopsText(hops []key.Public) string {
-	var all []string
-	for _, k := range hops {
-		all = append(all, k.Short())
-	}
-	return strings.Join(all, " → ")
-}
-
 func nodePaths(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "node paths", "[--json]", "Lists the paths of this node's sessions.")
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
 	return show(ctx, f, "node.paths", nil, func(all []api.Path) error {
-		t := e.NewTable("PEER", "NUMBER", "ROLE", "STATE", "HOPS", "RTT", "LOSS", "MTU", "RECEIVED", "SENT")
+		t := e.NewTable("PEER", "NUMBER", "ROLE", "STATE", "PATH", "RTT", "LOSS", "MTU", "AGE", "RECEIVED", "SENT")
 		for _, p := range all {
-			t.Row(p.Peer.Short(), p.Number, p.Role, p.State, hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.MTU, p.RxFrames, p.TxFrames)
+			t.Row(p.Peer.Short(), p.Number, p.Role, p.State, arrows(p.Names), millis(p.RTT), percent(p.Loss), p.MTU, seconds(p.AgeS), p.RxFrames, p.TxFrames)
 		}
 		return t.Flush()
 	})
@@ -581,41 +579,6 @@ func (r *pingReport) print(f *applet.Flags, e *applet.Env, rtts []float64, last 
 		return applet.WithCode(applet.NotRunning, fmt.Errorf("no answer from the node: %w; see: skywire node why %s", last, r.Key))
 	}
 	return nil
-}
-
-func nodeTrace(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "node trace", "NODE [--json]", "Shows the path in use to a node, with the round trip to each of its nodes.")
-	words, err := f.Parse(1, 1)
-	if err != nil {
-		return f.Exit(err)
-	}
-	return show(ctx, f, "node.trace", api.KeyParams{Key: words[0]}, func(r api.Trace) error {
-		t := e.NewTable("HOP", "NAME", "KEY", "RTT", "LOSS", "CARRIER", "MTU")
-		for i, h := range r.Hops {
-			rtt := "no answer"
-			if h.RTT != nil {
-				rtt = fmt.Sprintf("%.2f ms", *h.RTT)
-			}
-			t.Row(i+1, h.Name, h.Key, rtt, percent(h.Loss), h.Carrier, h.MTU)
-		}
-		return t.Flush()
-	})
-}
-
-func nodeWhy(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "node why", "NODE [--json]", "Says why traffic to a node takes the path it takes, and why it is relayed.")
-	words, err := f.Parse(1, 1)
-	if err != nil {
-		return f.Exit(err)
-	}
-	return show(ctx, f, "node.why", api.KeyParams{Key: words[0]}, func(w api.Why) error {
-		fmt.Fprintf(e.Stdout, "%s\n%s\n", w.Summary, w.Direct)
-		t := e.NewTable("USED", "HOPS", "RTT", "LOSS", "COST", "REASON")
-		for _, p := range w.Paths {
-			t.Row(map[bool]string{true: "*"}[p.Used], hopsText(p.Hops), fmt.Sprintf("%.2f ms", p.RTT), percent(p.Loss), p.Cost, p.Reason)
-		}
-		return t.Flush()
-	})
 }
 
 func nodeBench(ctx context.Context, e *applet.Env) int {

@@ -76,6 +76,14 @@ func (f *fakeNode) Trace(_ context.Context, k key.Public) (api.Trace, error) {
 	return api.Trace{Hops: []api.Hop{{Key: k}}}, nil
 }
 
+func (f *fakeNode) Events(ctx context.Context, p api.EventsParams) (api.Events, error) {
+	if p.After >= 3 && p.WaitS > 0 {
+		<-ctx.Done()
+		return api.Events{}, ctx.Err()
+	}
+	return api.Events{Events: []api.Event{}, Next: 3}, nil
+}
+
 func (f *fakeNode) Why(_ context.Context, k key.Public) (api.Why, error) {
 	return api.Why{Key: k}, nil
 }

@@ -52,6 +52,7 @@ func (s *Server) table() map[string]method {
 		"node.ping":     {anyone, s.ping},
 		"node.trace":    {anyone, toKey(s, s.node.Trace)},
 		"node.why":      {anyone, toKey(s, s.node.Why)},
+		"node.events":   {anyone, s.events},
 		"node.bench":    {operator, s.bench},
 
 		"app.register": {apps, s.register},

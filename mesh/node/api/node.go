@@ -34,8 +34,7 @@ type Node interface {
 	// Resolve turns a key, petname, name.mesh or mesh address into a key.
 	Resolve(ctx context.Context, name string) (key.Public, error)
 	Ping(ctx context.Context, to key.Public) (time.Duration, error)
-	Trace(ctx context.Context, to key.Public) (Trace, error)
-	Why(ctx context.Context, to key.Public) (Why, error)
+	Explainer
 	// Member tells whether a peer belongs to the mesh, for services that admit any member.
 	Member(peer key.Public) bool
 
@@ -108,7 +107,13 @@ type Peer struct {
 	State     string     `json:"state"`
 	Reason    string     `json:"reason,omitempty"` // why it is not up, where known
 	RTT       float64    `json:"rtt_ms"`
-	Loss      float64    `json:"loss"`
+	Jitter    float64    `json:"jitter_ms"`
+	Loss      float64    `json:"loss"`            // in the worse direction
+	LossIn    float64    `json:"loss_in"`         // of what it sends
+	LossOut   float64    `json:"loss_out"`        // of what we send
+	Capacity  uint64     `json:"capacity_kbit_s"` // towards us, 0 unknown
+	UpS       float64    `json:"up_s"`            // 0: not up
+	Cost      float64    `json:"cost"`            // ms, see node why
 	MTU       int        `json:"mtu"`
 	Initiator bool       `json:"initiator"`
 	Ports     int        `json:"ports,omitempty"`      // pairs of ports in use, the link's own among them
@@ -122,6 +127,8 @@ type Path struct {
 	Peer     key.Public   `json:"peer"`
 	Number   uint16       `json:"number"`
 	Hops     []key.Public `json:"hops"`
+	Names    []string     `json:"names"` // beside the hops
+	AgeS     float64      `json:"age_s"`
 	Role     string       `json:"role"` // active or standby
 	State    string       `json:"state"`
 	RTT      float64      `json:"rtt_ms"`
@@ -165,39 +172,6 @@ type RecordLink struct {
 	RTT      float64    `json:"rtt_ms"`
 	Loss     float64    `json:"loss"`
 	Capacity uint64     `json:"capacity_bits"`
-}
-
-// Trace is node.trace.
-type Trace struct {
-	Hops []Hop `json:"hops"`
-}
-
-// Hop is one step of a trace.
-type Hop struct {
-	Key     key.Public `json:"key"`
-	Name    string     `json:"name,omitempty"`
-	RTT     *float64   `json:"rtt_ms"` // from here; null: no answer
-	Loss    float64    `json:"loss"`
-	Carrier string     `json:"carrier"`
-	MTU     int        `json:"mtu"`
-}
-
-// Why is node.why: the paths that were considered, best first, each with what speaks for or against it.
-type Why struct {
-	Key     key.Public  `json:"key"`
-	Summary string      `json:"summary"`
-	Direct  string      `json:"direct"` // why there is or is not a direct link
-	Paths   []WhyChoice `json:"paths"`
-}
-
-// WhyChoice is one candidate.
-type WhyChoice struct {
-	Hops   []key.Public `json:"hops"`
-	RTT    float64      `json:"rtt_ms"`
-	Loss   float64      `json:"loss"`
-	Cost   float64      `json:"cost"`
-	Used   bool         `json:"used"`
-	Reason string       `json:"reason"`
 }
 
 // Proposal is paths.propose: paths that a manager holds to be better. The node checks and decides.
