@@ -99,6 +99,8 @@ type switching struct {
 	pause   time.Duration    // until the next attempt to come back to a better carrier
 	upgrade time.Duration    // when that is due
 	failed  bool             // the failure under way has set off its search
+	since   time.Duration    // when that was
+	rx      time.Duration    // when a good frame last came by the present way
 }
 
 func (l *Link) candidate(e forward.Endpoint) *candidate {
@@ -170,12 +172,22 @@ func (s *Links) try(now time.Duration, l *Link, c *candidate) {
 func (s *Links) tickCandidates(now time.Duration, l *Link) time.Duration {
 	w := &l.way
 	next := now + time.Second
-	switch failing := l.ping.lost > 0; {
+	late := l.ping.sent + max(tryAgain, 3*l.ping.srtt)
+	if l.ping.sent != 0 && now < late {
+		next = late
+	}
+	switch failing := l.ping.lost > 0 || l.ping.sent != 0 && now >= late; {
 	case failing && !w.failed:
-		w.failed = true
+		w.failed, w.since = true, now
 		s.Probe(now, l, nil)
 	case !failing:
 		w.failed = false
+	case l.ping.lost == 1 && !s.silent(now, l):
+		next = min(next, now+tryAgain)
+	case s.silent(now, l):
+		if c := l.spare(w.since); c != nil {
+			s.moveTo(now, l, c)
+		}
 	}
 	next = min(next, s.tickUpgrade(now, l))
 	for i := range l.candidates {
@@ -197,6 +209,27 @@ func (s *Links) tickCandidates(now time.Duration, l *Link) time.Duration {
 		}
 	}
 	return next
+}
+
+// silent tells whether the present way has failed as far as can be told: pings are lost, and nothing at all has come.
+func (s *Links) silent(now time.Duration, l *Link) bool {
+	rx, _ := s.host.Traffic(l)
+	return l.ping.lost >= 2 || l.ping.lost == 1 && now-max(rx, l.way.rx) >= 2*s.timers.PingLost
+}
+
+// spare is the best of the ways that have answered since then.
+func (l *Link) spare(since time.Duration) *candidate {
+	var best *candidate
+	for i := range l.candidates {
+		c := &l.candidates[i]
+		if c.ep == l.endpoint || c.samples == 0 || c.answered < since {
+			continue
+		}
+		if a := CarrierOf(c.ep); best == nil || a < CarrierOf(best.ep) || a == CarrierOf(best.ep) && c.rtt < best.rtt {
+			best = c
+		}
+	}
+	return best
 }
 
 // tickUpgrade asks, ever more seldom, at the ways of a better carrier than the present one.
@@ -261,14 +294,14 @@ func (s *Links) receiveTried(now time.Duration, l *Link, from forward.Endpoint, 
 	if c.at = 0; c.samples < trySamples {
 		c.at = now + tryAgain
 	}
-	if c.ep != l.endpoint && s.preferable(l, c) {
+	if c.ep != l.endpoint && s.preferable(now, l, c) {
 		s.moveTo(now, l, c)
 	}
 }
 
 // preferable tells whether a candidate that has just answered shall take the place of the present way.
-func (s *Links) preferable(l *Link, c *candidate) bool {
-	if l.ping.lost >= 2 {
+func (s *Links) preferable(now time.Duration, l *Link, c *candidate) bool {
+	if s.silent(now, l) {
 		return true
 	}
 	if a, b := CarrierOf(c.ep), CarrierOf(l.endpoint); a != b {
@@ -286,7 +319,7 @@ func (s *Links) moveTo(now time.Duration, l *Link, c *candidate) {
 	if CarrierOf(c.ep) <= CarrierOf(l.endpoint) || now-w.at > upgradeSettled {
 		w.upgrade = 0
 	}
-	w.left, w.at, w.failed = l.endpoint, now, false
+	w.left, w.at, w.failed, w.rx = l.endpoint, now, false, now
 	l.endpoint = c.ep
 	l.move = mover{}
 	p := &l.ping
@@ -315,7 +348,7 @@ func (s *Links) Lost(now time.Duration, e forward.Endpoint, gone bool) {
 		if l.state == Up && l.endpoint == e {
 			l.ping.lost = max(l.ping.lost, 2)
 			l.ping.sent = now
-			l.way.failed = true
+			l.way.failed, l.way.since = true, now
 			s.Probe(now, l, nil)
 		}
 		if gone && l.endpoint != e {

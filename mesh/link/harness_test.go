@@ -112,8 +112,9 @@ type box struct {
 	links *Links
 	id    *key.Private
 	key   key.Public
-	addr  netip.AddrPort // of its first port
-	nat   *nat           // that it is behind, if any
+	addr  netip.AddrPort     // of its first port
+	nat   *nat               // that it is behind, if any
+	more  []forward.Endpoint // further addresses of its own, with their sockets
 	next  time.Duration
 
 	refuse                       bool
@@ -205,6 +206,12 @@ func (x *box) move(to netip.AddrPort) {
 	x.lab.at[to] = x
 }
 
+// also gives the machine a further address, on a socket of its own.
+func (x *box) also(at netip.AddrPort, socket uint16) {
+	x.more = append(x.more, forward.Endpoint{Addr: at, Socket: socket})
+	x.lab.at[at] = x
+}
+
 func (x *box) dial(to *box, persistent bool) *Link {
 	x.lab.t.Helper()
 	l, err := x.links.Dial(x.lab.now, to.key, []forward.Endpoint{{Addr: to.addr}}, persistent)
@@ -229,6 +236,11 @@ func (x *box) Transmit(to forward.Endpoint, b []byte) {
 	n := x.lab
 	x.bytesOut += len(b)
 	from, b := above(x.addr, int(to.Socket)), bytes.Clone(b)
+	for _, m := range x.more {
+		if m.Socket == to.Socket {
+			from = m.Addr
+		}
+	}
 	if x.nat != nil {
 		from = x.nat.leave(from, to.Addr)
 	}
@@ -242,7 +254,13 @@ func (x *box) Transmit(to forward.Endpoint, b []byte) {
 				at = dst.nat.in[[2]netip.AddrPort{to.Addr, from}]
 			}
 			if dst != nil && at.IsValid() {
-				dst.links.Datagram(n.now, forward.Endpoint{Addr: from, Socket: uint16(at.Port() - dst.addr.Port())}, b)
+				socket := at.Port() - dst.addr.Port()
+				for _, m := range dst.more {
+					if m.Addr == at {
+						socket = m.Socket
+					}
+				}
+				dst.links.Datagram(n.now, forward.Endpoint{Addr: from, Socket: socket}, b)
 				dst.next = n.now
 			}
 		})

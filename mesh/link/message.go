@@ -165,7 +165,9 @@ func (s *Links) receiveLink(now time.Duration, from forward.Endpoint, b []byte) 
 	if movesNothing(body) && l.endpoint.Addr.IsValid() {
 		at = l.endpoint
 	}
-	l.heard = from
+	if l.heard = from; from == l.endpoint {
+		l.way.rx = now
+	}
 	s.opened(now, l, keys, at, len(b), newest)
 	s.messages(now, l, from, body)
 }

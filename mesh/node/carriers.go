@@ -96,12 +96,17 @@ func (c *carriers) listen(text string) (net.Listener, error) {
 
 // run works until ctx ends: connections, and the end of those that nobody needs.
 func (c *carriers) run(ctx context.Context) error {
+	running, stop := context.WithCancel(context.WithoutCancel(ctx)) // until the owner has said goodbye
+	defer stop()
 	done := make(chan error, 1)
-	go func() { done <- c.set.Run(ctx) }()
+	go func() { done <- c.set.Run(running) }()
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
+		case <-c.n.ended:
+			stop()
+			return <-done
 		case err := <-done:
 			return err
 		case <-tick.C:

@@ -28,6 +28,8 @@ const (
 	strangerBytes = 512
 	// writeWait bounds one write: a peer that takes nothing for so long is gone.
 	writeWait = 10 * time.Second
+	// farewell is how long the last frames, which say that the node goes, may take.
+	farewell = 300 * time.Millisecond
 )
 
 // Conn is one connection of a Set.
@@ -40,6 +42,7 @@ type Conn struct {
 
 	proven atomic.Bool
 	closed atomic.Bool
+	last   atomic.Bool  // to be closed as soon as nothing waits
 	used   atomic.Int64 // when a frame last came, in ns of the set's clock
 
 	kick chan struct{} // capacity 1: out is no longer empty
@@ -66,6 +69,15 @@ func (c *Conn) prove() bool {
 	_ = c.net.SetDeadline(time.Time{})
 	close(c.known)
 	return true
+}
+
+// finish has the writer write what waits, and close the connection then.
+func (c *Conn) finish() {
+	c.last.Store(true)
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
 }
 
 func (c *Conn) close() {
@@ -130,6 +142,9 @@ func (c *Conn) write() error {
 	for {
 		if b = c.take(b); b == nil {
 			line.rest()
+			if c.last.Load() {
+				return net.ErrClosed
+			}
 			select {
 			case <-c.kick:
 				continue
@@ -138,7 +153,7 @@ func (c *Conn) write() error {
 			}
 		}
 		begun := time.Now()
-		if c.proven.Load() {
+		if c.proven.Load() && !c.last.Load() {
 			_ = c.net.SetWriteDeadline(begun.Add(writeWait))
 		}
 		if _, err := c.net.Write(b); err != nil {

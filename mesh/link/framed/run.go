@@ -41,8 +41,20 @@ func (s *Set) end(listeners []listening) {
 		all = append(all, c)
 	}
 	s.mu.Unlock()
+	limit := time.Now().Add(farewell)
 	for _, c := range all {
-		c.close()
+		_ = c.net.SetWriteDeadline(limit)
+		c.finish()
+	}
+	t := time.NewTimer(farewell)
+	defer t.Stop()
+	for _, c := range all {
+		select {
+		case <-c.ended:
+		case <-t.C:
+			t.Reset(0) // the others have no time left either
+			c.close()
+		}
 	}
 }
 
