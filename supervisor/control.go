@@ -189,6 +189,8 @@ func (s *Supervisor) answer(ctx context.Context, r *signal.Request, p params, wh
 		return s.Versions()
 	case "viscript.audit":
 		return follow(ctx, r, s.trail, p, withNumber)
+	case "viscript.web":
+		return s.invite()
 	case "viscript.upgrade":
 		return s.Upgrade(ctx)
 	case "viscript.attach":
@@ -435,4 +437,17 @@ func render(lines []Line, show func(Line) any) []any {
 		out[i] = show(l)
 	}
 	return out
+}
+
+// Invited answers viscript.web.
+type Invited struct {
+	Address string `json:"address"` // opens the page once
+}
+
+func (s *Supervisor) invite() (Invited, error) {
+	if s.c.Page == nil {
+		return Invited{}, signal.Errorf(signal.ErrUnsupported, "no web page: viscript runs headless, or this build has none; manage this box from another one by viscript -n")
+	}
+	a, err := s.c.Page.Invite()
+	return Invited{a}, err
 }

@@ -51,6 +51,7 @@ func methods() []Method {
 		{Name: "rollback", Params: takes("version"), About: "an earlier config.yaml again; 0: the one before"},
 		{Name: "versions", About: "earlier texts of config.yaml"},
 		{Name: "audit", Params: takes("lines", "first", "follow", "cursor", "since"), About: "who changed what, and who was refused"},
+		{Name: "web", About: "an address that opens the web page once"},
 		{Name: "upgrade", About: "replaces viscript by its new file"},
 	}
 	for i := range list {

@@ -149,16 +149,12 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	spec.Limits = proc.Limits{
 		Memory: uint64(l.app.Limits.Memory), PIDs: l.app.Limits.PIDs, CPU: l.app.Limits.CPU, Files: l.app.Limits.Files, Nice: l.app.Nice,
 	}
-	if l.app.Daemon {
-		spec.Stdin, err = os.Open(os.DevNull)
-	} else {
-		spec.Stdin, p.input, err = os.Pipe()
-		mine = append(mine, p.input)
-	}
-	if err != nil {
+	if err := p.openInput(&spec, l.app.Daemon); err != nil {
 		return nil, err
 	}
-	theirs = append(theirs, spec.Stdin)
+	if theirs = append(theirs, spec.Stdin); p.input != nil {
+		mine = append(mine, p.input)
+	}
 	var outs [2]*os.File
 	for i, name := range []string{streamOut, streamErr} {
 		r, w, err := proc.Pipe(s.pipePath(l.id, name))
@@ -215,14 +211,29 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	if conn != nil {
 		s.wg.Go(func() { s.hub.Attach(s.ctx, l.id, conn) })
 	}
-	l.out.ring.add([]record{ // a new spool: nothing of it is done with
+	p.pumpAnew(l.out, outs)
+	return p, nil
+}
+
+// pumpAnew reads the output of a new start.
+func (p *process) pumpAnew(o outlet, outs [2]*os.File) {
+	o.ring.add([]record{ // a new spool: nothing of it is done with
 		{kind: kindMark, line: Line{Stream: streamOut}}, {kind: kindMark, line: Line{Stream: streamErr}},
 	})
 	for _, stream := range []string{streamOut, streamErr} {
-		os.Remove(s.spoolPath(l.id, stream))
+		os.Remove(p.s.spoolPath(p.id, stream))
 	}
-	p.pump(l.out, outs[0], outs[1], offsets{})
-	return p, nil
+	p.pump(o, outs[0], outs[1], offsets{})
+}
+
+// openInput gives a program its input: ours to write, or nothing.
+func (p *process) openInput(spec *proc.Spec, daemon bool) (err error) {
+	if daemon {
+		spec.Stdin, err = os.Open(os.DevNull)
+		return err
+	}
+	spec.Stdin, p.input, err = os.Pipe()
+	return err
 }
 
 // pair makes the connection that an app inherits; one that joins as in 2017 gets none.

@@ -85,8 +85,17 @@ type Config struct {
 	// started again when settings.remote change.
 	Remote func(ctx context.Context, s *Supervisor, r config.Remote) error
 
+	// Page is the web page of this viscript; nil: there is none.
+	Page Page
+
 	launch launcher         // tests
 	now    func() time.Time // tests
+}
+
+// Page is a web page: Run serves it by ServeStream until ctx ends, Invite returns an address that opens it once.
+type Page interface {
+	Run(ctx context.Context, s *Supervisor) error
+	Invite() (string, error)
 }
 
 // Supervisor is the table. Its exported methods may be called from any goroutine while Run runs.
@@ -258,6 +267,13 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.serve(inner)
 	s.startRemote()
 	s.keepTrail()
+	if s.c.Page != nil {
+		s.wg.Go(func() {
+			if err := s.c.Page.Run(inner, s); err != nil {
+				s.log.Error("no web page", "err", err)
+			}
+		})
+	}
 	defer s.cron.Stop()
 	s.armSchedule()
 	s.autostart()

@@ -83,6 +83,7 @@ func Verbs() []Verb {
 		{Name: "rollback", Args: "[VERSION]", Summary: "the config.yaml of before again", run: rollback},
 		{Name: "versions", Summary: "earlier texts of config.yaml", run: versions},
 		{Name: "audit", Args: "[-f] [-n N]", Summary: "who changed what, and who was refused", run: audit},
+		{Name: "web", Summary: "an address that opens the web page, once", run: webPage},
 		{Name: "upgrade", Summary: "replace viscript by its new file; apps go on", run: upgrade},
 		{Name: "config", Args: "check [FILE] | schema", Summary: "check config.yaml, needs no running viscript; its JSON schema for editors", local: true, run: check},
 		{Name: "clear", Aliases: []string{"c", "cls"}, Summary: "clear the screen", shell: true, local: true, run: clearScreen},

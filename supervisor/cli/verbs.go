@@ -371,3 +371,18 @@ func metrics(ctx context.Context, s *session, f *flags) error {
 	fmt.Fprint(s.out, text)
 	return nil
 }
+
+func webPage(ctx context.Context, s *session, f *flags) error {
+	if _, err := f.parse(0, 0, false); err != nil {
+		return err
+	}
+	var in supervisor.Invited
+	if err := s.call(ctx, "viscript.web", nil, &in, false); err != nil {
+		return err
+	}
+	if f.json {
+		return s.printJSON(in)
+	}
+	fmt.Fprintln(s.out, in.Address)
+	return nil
+}

@@ -149,7 +149,7 @@ func TestExample(t *testing.T) {
 	if !reflect.DeepEqual(plain, spelled) {
 		t.Errorf("the defaults are %+v, the file says %+v", plain, spelled)
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Settings](), reflect.TypeFor[Remote](), reflect.TypeFor[Ready](), reflect.TypeFor[Health](), reflect.TypeFor[Hooks](), reflect.TypeFor[Limits](), reflect.TypeFor[Log]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[App](), reflect.TypeFor[Settings](), reflect.TypeFor[Remote](), reflect.TypeFor[Web](), reflect.TypeFor[Ready](), reflect.TypeFor[Health](), reflect.TypeFor[Hooks](), reflect.TypeFor[Limits](), reflect.TypeFor[Log]()} {
 		keys := map[string]reflect.Type{}
 		keysOf(typ, keys)
 		for k := range keys {

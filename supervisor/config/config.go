@@ -100,8 +100,18 @@ type Settings struct {
 	VerifyParsingByPrinting bool   `yaml:"verifyParsingByPrinting"` // 2017: understood, without effect
 	RunHeadless             bool   `yaml:"runHeadless"`
 	SignalTCP               string `yaml:"signal_tcp"` // loopback host:port for programs that join as in 2017
+	Web                     Web    `yaml:"web"`
 	AuditFile               string `yaml:"audit_file"` // who changed what also into this file, in the state directory unless absolute
 	Remote                  Remote `yaml:"remote"`
+}
+
+// DefaultWeb is where the web page is.
+const DefaultWeb = "127.0.0.1:7668"
+
+// Web is the web page, which is there unless viscript runs headless.
+type Web struct {
+	Listen  string `yaml:"listen"`  // host:port of loopback, or unix:PATH; default DefaultWeb
+	Metrics bool   `yaml:"metrics"` // /metrics for Prometheus, without a login
 }
 
 // Remote says who may do what here over the mesh: keys or petnames of nodes, or any. Each scope includes those before it.

@@ -78,7 +78,7 @@ func viscriptHelp(w io.Writer) int {
 // viscriptRun is the daemon.
 func viscriptRun(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "viscript run", "[--headless]", viscriptRunAbout)
-	f.Bool("headless", false, "without windows, as always; 2017's word, for scripts")
+	headless := f.Bool("headless", false, "without the web page, as settings.runHeadless")
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
@@ -96,6 +96,7 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	defer stop()
 	c.ChildEnded = ended
 	c.Remote = serveOperators(f.Run, c.Log)
+	c.Page = webPage(f, *headless, c.Log)
 	s, err := supervisor.New(c)
 	if err != nil {
 		return f.Exit(err)
