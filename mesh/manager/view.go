@@ -26,7 +26,7 @@ const maxPage = 512 << 10
 // Roughly what the JSON of one element takes.
 const (
 	nodeBytes   = 512
-	linkBytes   = 384
+	linkBytes   = 512
 	perRawBytes = 3 // for each byte of a record
 )
 
@@ -78,8 +78,13 @@ type LinkInfo struct {
 	BName    string     `json:"b_name"`
 	RTT      float64    `json:"rtt_ms"`
 	Loss     float64    `json:"loss"`
+	Jitter   float64    `json:"jitter_ms"`
 	Capacity uint64     `json:"capacity_kbit_s"` // 0: not known
-	Cost     uint64     `json:"cost"`
+	Carrier  string     `json:"carrier"`
+	MTU      int        `json:"mtu"`
+	UpS      float64    `json:"up_s"`  // at least
+	Flaps    float64    `json:"flaps"` // times that it came back lately
+	Cost     uint64     `json:"cost"`  // µs
 }
 
 // PathParams names two nodes by key, name or mesh address.
@@ -87,6 +92,11 @@ type PathParams struct {
 	From string `json:"from"`
 	To   string `json:"to"`
 	K    int    `json:"k"` // 0: 2
+	// Avoid, Prefer and Trusted name relays, as Constraints do.
+	Avoid   []string `json:"avoid,omitempty"`
+	Prefer  []string `json:"prefer,omitempty"`
+	Trusted []string `json:"trusted,omitempty"`
+	MaxHops int      `json:"max_hops,omitempty"`
 }
 
 // PathInfo is a path, the best first; names stand for people beside the keys.
@@ -95,7 +105,9 @@ type PathInfo struct {
 	Names []string     `json:"names"`
 	RTT   float64      `json:"rtt_ms"`
 	Loss  float64      `json:"loss"`
-	Cost  uint64       `json:"cost"`
+	Cost  uint64       `json:"cost"` // µs, before preferences
+	// Capacity is of the narrowest link that was seen to be full, 0 unknown.
+	Capacity uint64 `json:"capacity_kbit_s"`
 }
 
 // ID is who the manager is.
@@ -251,7 +263,8 @@ func (m *Manager) Links(p LinksParams) []LinkInfo {
 		}
 		all = append(all, LinkInfo{
 			A: e.A, B: e.B, AName: name[e.A], BName: name[e.B],
-			RTT: ms(e.RTT), Loss: e.Loss, Capacity: e.Capacity, Cost: e.Cost,
+			RTT: ms(e.RTT), Loss: e.Loss, Jitter: ms(e.Jitter), Capacity: e.Capacity, Cost: e.Cost, Carrier: route.CarrierName(e.Carrier),
+			MTU: e.MTU, UpS: route.Link{Up: e.Up}.UpFor().Seconds(), Flaps: e.Flaps,
 		})
 	}
 	return all
@@ -277,20 +290,49 @@ func (m *Manager) Path(p PathParams) ([]PathInfo, error) {
 	if from == to {
 		return nil, signal.Errorf(signal.ErrUsage, "both ends are %s", p.From)
 	}
+	rules, err := m.rules(records, p)
+	if err != nil {
+		return nil, err
+	}
 	name := names(records)
-	paths := route.Paths(route.NewGraph(records), from, to, p.K, route.Constraints{})
+	g := route.NewGraph(records)
+	paths := route.Paths(g, from, to, p.K, rules)
 	if len(paths) == 0 {
+		if len(route.Paths(g, from, to, 1, route.Constraints{})) > 0 {
+			return nil, signal.Errorf(signal.ErrUnreachable, "the rules permit none of the paths from %s to %s", p.From, p.To)
+		}
 		return nil, signal.Errorf(signal.ErrUnreachable, "no path from %s to %s in the records held", p.From, p.To)
 	}
 	all := make([]PathInfo, 0, len(paths))
 	for _, path := range paths {
-		info := PathInfo{Hops: path.Hops, RTT: ms(path.RTT), Loss: path.Loss, Cost: path.Cost}
+		info := PathInfo{Hops: path.Hops, RTT: ms(path.RTT), Loss: path.Loss, Cost: path.Cost, Capacity: path.Capacity}
 		for _, k := range path.Hops {
 			info.Names = append(info.Names, name[k])
 		}
 		all = append(all, info)
 	}
 	return all, nil
+}
+
+// rules reads what the asker wants of relays.
+func (m *Manager) rules(records []*route.Record, p PathParams) (c route.Constraints, err error) {
+	if p.MaxHops < 0 || p.MaxHops > route.MaxHops {
+		return c, signal.Errorf(signal.ErrUsage, "max_hops must be between 1 and %d", route.MaxHops)
+	}
+	c.MaxHops = p.MaxHops
+	for _, l := range []struct {
+		from []string
+		to   *[]key.Public
+	}{{p.Avoid, &c.Avoid}, {p.Prefer, &c.Prefer}, {p.Trusted, &c.Only}} {
+		for _, text := range l.from {
+			k, err := m.resolve(records, text)
+			if err != nil {
+				return c, err
+			}
+			*l.to = append(*l.to, k)
+		}
+	}
+	return c, nil
 }
 
 // resolve finds a node by key, mesh address, or the name in its record with or without ".mesh". Such names are the

@@ -39,7 +39,7 @@ func managerApplet() applet.Applet {
 			{Name: "run", Args: "[--listen ADDR]… [--approve]", Summary: "the daemon", Run: managerRun},
 			{Name: "nodes", Summary: "all nodes, with what they offer", Run: managerNodes},
 			{Name: "links", Summary: "all links that both ends state", Run: managerLinks},
-			{Name: "path", Args: "A B [-k N]", Summary: "disjoint paths between two nodes, the best first", Run: managerPath},
+			{Name: "path", Args: "A B [-k N] [--avoid NODE]…", Summary: "disjoint paths between two nodes, the best first", Run: managerPath},
 			{Name: "id", Summary: "the key that nodes name in --manager", Run: managerID},
 		}, memberVerbs()...),
 	}.Applet()
@@ -276,9 +276,10 @@ func managerLinks(ctx context.Context, e *applet.Env) int {
 		if f.JSON {
 			return e.PrintJSON(all)
 		}
-		t := e.NewTable("A", "B", "RTT", "LOSS", "COST")
+		t := e.NewTable("A", "B", "RTT", "JITTER", "LOSS", "CAPACITY", "CARRIER", "MTU", "UP", "COST")
 		for _, l := range all {
-			t.Row(nodeWord(l.AName, l.A), nodeWord(l.BName, l.B), fmt.Sprintf("%.1f ms", l.RTT), fmt.Sprintf("%.1f %%", 100*l.Loss), l.Cost)
+			t.Row(nodeWord(l.AName, l.A), nodeWord(l.BName, l.B), millis(l.RTT), millis(l.Jitter), percent(l.Loss), kbit(l.Capacity), l.Carrier, l.MTU,
+				seconds(l.UpS), fmt.Sprintf("%.1f", float64(l.Cost)/1000))
 		}
 		return t.Flush()
 	})
@@ -292,9 +293,14 @@ func nodeWord(name string, k key.Public) string {
 }
 
 func managerPath(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "manager path", "A B [-k N] [--json]",
-		"Computes disjoint paths from node A to node B, the best first. A and B are keys, names or mesh addresses.")
+	f := applet.NewFlags(e, "manager path", "A B [-k N] [--avoid NODE]… [--trust NODE]… [--prefer NODE]… [--max-hops N] [--json]",
+		"Computes disjoint paths from node A to node B, the best first. Nodes are keys, names or mesh addresses.")
 	k := f.Int("k", 2, "how many paths at most (`N`)")
+	var p manager.PathParams
+	f.ListVar(&p.Avoid, "avoid", "not over `NODE`, repeatable")
+	f.ListVar(&p.Trusted, "trust", "over `NODE` and such others only, repeatable")
+	f.ListVar(&p.Prefer, "prefer", "rather over `NODE`, repeatable: others count twice")
+	f.IntVar(&p.MaxHops, "max-hops", 0, "`N` links at most")
 	words, err := f.Parse(2, 2)
 	if err == nil && *k < 1 {
 		err = applet.Usagef("-k %d: at least 1", *k)
@@ -304,14 +310,14 @@ func managerPath(ctx context.Context, e *applet.Env) int {
 	}
 	return askManager(ctx, f, func(ctx context.Context, node *app.Client) error {
 		var all []manager.PathInfo
-		p := manager.PathParams{From: words[0], To: words[1], K: *k}
+		p.From, p.To, p.K = words[0], words[1], *k
 		if err := callApp(ctx, node, managerName, manager.MethodPath, p, &all); err != nil {
 			return err
 		}
 		if f.JSON {
 			return e.PrintJSON(all)
 		}
-		t := e.NewTable("PATH", "RTT", "LOSS", "COST")
+		t := e.NewTable("PATH", "RTT", "LOSS", "CAPACITY", "COST")
 		for _, path := range all {
 			hops := make([]string, len(path.Hops))
 			for i, h := range path.Hops {
@@ -321,7 +327,7 @@ func managerPath(ctx context.Context, e *applet.Env) int {
 				}
 				hops[i] = nodeWord(name, h)
 			}
-			t.Row(strings.Join(hops, " > "), fmt.Sprintf("%.1f ms", path.RTT), fmt.Sprintf("%.1f %%", 100*path.Loss), path.Cost)
+			t.Row(arrows(hops), millis(path.RTT), percent(path.Loss), kbit(path.Capacity), fmt.Sprintf("%.1f", float64(path.Cost)/1000))
 		}
 		return t.Flush()
 	})
