@@ -222,6 +222,7 @@ type Link struct {
 	ping           pinger
 	meter          meter
 	keepAlive      time.Duration // longest silence; 0: Timers.PingLong
+	life           lifetime
 	mtu            mtuProbe
 	move           mover
 	restless       time.Duration // until when pings are repeated fast, since we moved; 0: not

@@ -298,6 +298,8 @@ func (s *Links) pingEvery(now time.Duration, l *Link) time.Duration {
 	switch data := max(rx, tx); {
 	case tx > max(rx, l.lastRx)+s.timers.PingLost: // we send, nothing comes back: ask now
 		return 0
+	case now < l.life.silence: // a test of the NATs between
+		return l.life.silence - p.last
 	case p.count < len(p.recent)/2: // a new link: one round trip says little
 		return s.timers.PingLost / 4
 	case s.busy(now, l): // LINK frames don't count: pings are such

@@ -238,6 +238,10 @@ func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind 
 		s.receivePort(now, l, from, b)
 	case wire.MessagePortOpen:
 		s.receivePortOpen(now, l, from, b)
+	case wire.MessageLater:
+		s.receiveLater(now, l, b)
+	case wire.MessageLaterAnswer:
+		s.receiveLaterAnswer(now, l, from, b)
 	case wire.MessageTry:
 		s.receiveTry(now, l, from, b)
 	case wire.MessageTried:

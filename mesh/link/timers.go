@@ -60,6 +60,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 		}
 		return next
 	}
+	next = min(next, s.tickLife(now, l))
 	next = min(next, s.tickPing(now, l))
 	next = min(next, s.tickRekey(now, l))
 	next = min(next, s.tickMTU(now, l))

@@ -20,3 +20,6 @@ func (n *Core) HearPunch(now time.Duration, from key.Public, m wire.Control) {
 
 // Punchers returns how many peers' attempts are remembered.
 func (n *Core) Punchers() int { return len(n.punch.all) }
+
+// KeepAlive returns the measured silence that idle links may keep.
+func (n *Core) KeepAlive() time.Duration { return n.reach.mapping.keep() }

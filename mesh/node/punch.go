@@ -109,6 +109,7 @@ func (n *Core) natStatus() api.NATStatus {
 	t := n.reach.nat
 	s := api.NATStatus{
 		Kind: t.String(), Observers: t.Observers, CGNAT: t.CGNAT, Punched: n.punchedLinks(), Punching: !n.cfg.Punch.Off, Seen: []string{},
+		KeepAlive: int(n.reach.mapping.keep() / time.Second),
 	}
 	for _, a := range t.Seen {
 		s.Seen = append(s.Seen, a.String())
@@ -161,6 +162,7 @@ func (n *Core) tickPunch(now time.Duration) time.Duration {
 	}
 	n.punch.nextAt = now + punchLook
 	n.tickPunched(now)
+	n.tickMapping(now)
 	if n.cfg.Punch.Off || len(n.sessions) == 0 || running >= maxPunches {
 		return next
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"skywire/mesh/link"
 	"skywire/mesh/meshtest"
 	"skywire/mesh/node"
 	"skywire/mesh/wire"
@@ -66,5 +67,34 @@ func TestPunchOutOfTurn(t *testing.T) {
 	off.Core.HearPunch(n.Now(), b.Key, wire.Punch{Step: wire.PunchOffer, ID: 1, Candidates: far})
 	if off.Core.Punchers() != 0 {
 		t.Error("a node that does not punch remembers attempts")
+	}
+}
+
+// The life of a NAT's mappings is found from idle links, and links keep silent for less than that.
+func TestLifeOfMappings(t *testing.T) {
+	t.Parallel()
+	for life, want := range map[time.Duration][2]time.Duration{ // at least, at most
+		20 * time.Second:  {15 * time.Second, 16 * time.Second},
+		60 * time.Second:  {36 * time.Second, 60 * time.Second},
+		300 * time.Second: {40 * time.Second, 96 * time.Second}, // neighbours compare records each minute
+	} {
+		kind := meshtest.PortRestrictedCone
+		kind.Life = life
+		n := meshtest.New(4, nil)
+		a, r := n.Add("a", meshtest.Options{}), n.Add("r", meshtest.Options{})
+		r.Place(nil, netip.MustParsePrefix("198.51.100.1/32"))
+		a.Place(n.NAT(kind, nil), netip.MustParsePrefix("192.168.1.10/24"))
+		n.Connect(a, r, meshtest.Wire{Delay: 10 * time.Millisecond})
+		a.Dial(r)
+		n.Run(40 * time.Minute)
+		if got := a.Core.KeepAlive(); got < want[0] || got > want[1] {
+			t.Errorf("mappings live %v, silence is %v; want %v to %v", life, got, want[0], want[1])
+		}
+		if l := a.Core.LinkTo(r.Key); l == nil || l.State() != link.Up || n.Now()-l.UpSince() < 39*time.Minute {
+			t.Errorf("mappings live %v: the link did not stand all the time", life)
+		}
+		before := a.SentDatagrams
+		n.Run(10 * time.Minute)
+		t.Logf("mappings live %v: silence %v, %d datagrams sent in 10 minutes", life, a.Core.KeepAlive(), a.SentDatagrams-before)
 	}
 }

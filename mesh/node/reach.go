@@ -67,6 +67,7 @@ type reach struct {
 	loose   bool // … or somebody from another port than we had written to
 	nat     NAT
 	nextAt  time.Duration
+	mapping mappingTest
 
 	// written counts the destinations outside that datagrams of control went to: a sequential NAT gives each a port of its own,
 	// in that order.
@@ -125,6 +126,10 @@ func (n *Core) SetLocals(now time.Duration, all []Local) {
 		return
 	}
 	n.reach.locals, n.reach.inbound, n.reach.loose = all, false, false
+	if n.reach.mapping.keep() != 0 {
+		n.links.All(func(l *link.Link) { l.SetKeepAlive(0) })
+	}
+	n.reach.mapping = mappingTest{}
 	n.reachChanged(now)
 }
 

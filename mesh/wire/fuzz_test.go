@@ -111,5 +111,7 @@ func FuzzProof(f *testing.F)         { fuzz(f, "Proof") }
 func FuzzEcho(f *testing.F)          { fuzz(f, "Echo") }
 func FuzzEchoReply(f *testing.F)     { fuzz(f, "EchoReply") }
 func FuzzControlError(f *testing.F)  { fuzz(f, "ControlError") }
+func FuzzLater(f *testing.F)         { fuzz(f, "Later") }
+func FuzzLaterAnswer(f *testing.F)   { fuzz(f, "LaterAnswer") }
 func FuzzPunch(f *testing.F)         { fuzz(f, "Punch") }
 func FuzzPunchGo(f *testing.F)       { fuzz(f, "PunchGo") }

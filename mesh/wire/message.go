@@ -32,6 +32,8 @@ const (
 	MessagePort          = 21
 	MessagePortOpen      = 22
 	MessageTwin          = 23
+	MessageLater         = 24
+	MessageLaterAnswer   = 25
 	MessageTry           = 26
 	MessageTried         = 27
 	MessageMembers       = 28

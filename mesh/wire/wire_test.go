@@ -130,6 +130,8 @@ func samples(t testing.TB) []sample {
 		of("Proof", Proof{true, id}, ParseProof),
 		of("Echo", Echo{1, 2, []byte("skywire")}, ParseEcho),
 		of("EchoReply", EchoReply{1, 2, []byte("skywire")}, ParseEchoReply),
+		of("Later", Later{40, 25, random}, ParseLater),
+		of("LaterAnswer", LaterAnswer{40, random}, ParseLaterAnswer),
 		of("Punch", Punch{PunchOffer, NATSymmetric, PunchCGNAT, 6, []Candidate{
 			{CandidateHost, netip.MustParseAddrPort("[2001:db8::7]:7667")}, {CandidateObserved, netip.MustParseAddrPort("192.0.2.7:4001")},
 		}}, ParsePunch),

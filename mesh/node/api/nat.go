@@ -7,6 +7,6 @@ type NATStatus struct {
 	Observers int      `json:"observers"`
 	CGNAT     bool     `json:"cgnat"` // something speaks for a NAT of the provider's
 	Punched   int      `json:"punched"`
-	Punching  bool     `json:"punching"` // false: switched off
-	KeepAlive int      `json:"keep_alive_s,omitempty"`
+	Punching  bool     `json:"punching"`               // false: switched off
+	KeepAlive int      `json:"keep_alive_s,omitempty"` // how long idle links may be silent, as measured; 0: not measured
 }
