@@ -1,3 +1,5 @@
+//go:build issuer || !(mips || mipsle)
+
 package manager
 
 import (
@@ -117,6 +119,9 @@ func (i *Issuer) Call(ctx context.Context, method string, params json.RawMessage
 		return i.members(p.After), nil
 	case MethodSigner:
 		return i.signer(), nil
+	case MethodApprove, MethodDeny, MethodRevoke, MethodRestore:
+	default:
+		return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", method)
 	}
 	var p NodeParams
 	if err := r.Bind(&p); err != nil {
@@ -159,13 +164,11 @@ func (i *Issuer) decide(ctx context.Context, method string, k key.Public) (any, 
 			return nil, signal.Errorf(signal.ErrRefused, "%s", r.Reason)
 		}
 		return i.info(at, k), nil
-	case MethodRevoke, MethodRestore:
-		if err := i.revoke(ctx, at, k, method == MethodRevoke); err != nil {
-			return nil, err
-		}
-		return i.info(at, k), nil
 	}
-	return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", method)
+	if err := i.revoke(ctx, at, k, method == MethodRevoke); err != nil {
+		return nil, err
+	}
+	return i.info(at, k), nil
 }
 
 // revoke signs an entry that outranks all there are.

@@ -1,3 +1,5 @@
+//go:build issuer || !(mips || mipsle)
+
 package manager
 
 import (

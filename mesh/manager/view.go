@@ -143,10 +143,9 @@ func (m *Manager) call(ctx context.Context, method string, params json.RawMessag
 		return m.Path(p)
 	case MethodID:
 		return m.ID(), nil
-	case MethodInvite, MethodInvites, MethodApprove, MethodDeny, MethodRevoke, MethodRestore, MethodMembers, MethodSigner:
-		if m.c.Issuer != nil {
-			return m.c.Issuer.Call(ctx, method, params)
-		}
+	}
+	if m.c.Issuer != nil {
+		return m.c.Issuer.Call(ctx, method, params)
 	}
 	return nil, signal.Errorf(signal.ErrUnknownMethod, "unknown method %q", method)
 }

@@ -15,7 +15,6 @@ import (
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/mesh/key"
-	"skywire/mesh/link"
 	"skywire/mesh/manager"
 	"skywire/mesh/store"
 )
@@ -71,8 +70,7 @@ func managerRun(ctx context.Context, e *applet.Env) int {
 	f.BoolVar(&c.Open, "open", false, "anyone may link to that node")
 	f.ListVar(&c.Allow, "allow", "`KEY` that may link to that node (repeatable)")
 	f.ListVar(&c.Peers, "peer", "`KEY@ADDR` that that node links to (repeatable)")
-	f.BoolVar(&c.Approve, "approve", false, "joiners wait until they are approved: manager approve NODE")
-	f.IntVar(&c.CertificateDays, "certificate-days", 0, "life of certificates, which nodes renew at half of it (`DAYS`; default 90)")
+	issuerFlags(f, &c)
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, managerName, &c)
@@ -154,10 +152,7 @@ func runManager(ctx context.Context, f *applet.Flags, c managerConfig) error {
 	if w := db.Warning(); w != nil {
 		log.Warn("state was damaged", "err", w)
 	}
-	issuer, err := manager.NewIssuer(manager.IssuerConfig{
-		Members: manager.MembersOf(node), Store: db, Admin: adminKey(f.State), Approve: c.Approve,
-		Life: time.Duration(c.CertificateDays) * 24 * time.Hour, Up: link.Now, Wall: time.Now, Log: log,
-	})
+	issuer, err := newIssuer(f, node, db, c, log)
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-//go:build !mini
+//go:build !mini && (issuer || !(mips || mipsle))
 
 package applets
 
@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/mesh/key"
+	"skywire/mesh/link"
 	"skywire/mesh/manager"
 	"skywire/mesh/member"
 	"skywire/mesh/store"
@@ -211,6 +213,20 @@ func (c founding) sign(cluster, admin *key.Private, self key.Public) (raws [][]b
 		return nil, errors.New("the statements of the new cluster do not hold") // never: they were made above
 	}
 	return raws, nil
+}
+
+// issuerFlags are those of manager run.
+func issuerFlags(f *applet.Flags, c *managerConfig) {
+	f.BoolVar(&c.Approve, "approve", false, "joiners wait until they are approved: manager approve NODE")
+	f.IntVar(&c.CertificateDays, "certificate-days", 0, "life of certificates, which nodes renew at half of it (`DAYS`; default 90)")
+}
+
+// newIssuer makes what lets nodes in, for the manager of this box.
+func newIssuer(f *applet.Flags, node *app.Client, db *store.DB, c managerConfig, log *slog.Logger) (manager.Signer, error) {
+	return manager.NewIssuer(manager.IssuerConfig{
+		Members: manager.MembersOf(node), Store: db, Admin: adminKey(f.State), Approve: c.Approve,
+		Life: time.Duration(c.CertificateDays) * 24 * time.Hour, Up: link.Now, Wall: time.Now, Log: log,
+	})
 }
 
 // adminKey returns what loads the admin key of this box when it is needed.

@@ -1,4 +1,4 @@
-//go:build !mini
+//go:build !mini && (issuer || !(mips || mipsle))
 
 package applets
 

@@ -1,4 +1,4 @@
-//go:build !(mips || mipsle || mini)
+//go:build !mini && (issuer || !(mips || mipsle))
 
 package applets
 
