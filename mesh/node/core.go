@@ -98,7 +98,7 @@ type CoreConfig struct {
 	Ports      int // consecutive ports received on; 0: 1
 	Punch      PunchConfig
 	Publish    Publish // whom we tell our addresses
-	Loops      int // event loops; 0: 1
+	Loops      int     // event loops; 0: 1
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people, and, as far as a cluster's floor clock trusts it, for its certificates
 	Timers     link.Timers

@@ -74,6 +74,11 @@ func (n *Core) buildRoutes() *forward.Routes {
 	r := &forward.Routes{Hosts: make(map[netip.Addr]*forward.Session, len(n.sessions))}
 	for _, s := range n.sessions {
 		r.Hosts[s.plane.Addr] = s.plane
+		if n.clustered() && n.belongs(s.peer) {
+			if a := n.members.state.IPv4(s.peer); a.IsValid() {
+				r.Prefixes = append(r.Prefixes, forward.PrefixRoute{Prefix: netip.PrefixFrom(a, 32), Session: s.plane})
+			}
+		}
 	}
 	for _, p := range n.policy.Routes {
 		if s := n.sessions[p.Key]; s != nil {
@@ -99,6 +104,9 @@ func (n *Core) ownerOf(packet []byte) (key.Public, bool) {
 	}
 	if n.cfg.Network.Prefix().Contains(dst) {
 		return key.Public{}, false
+	}
+	if k, ok := n.atIPv4(dst); ok {
+		return k, true
 	}
 	best := -1
 	var owner key.Public

@@ -64,6 +64,7 @@ func (n *Node) Status(ctx context.Context) (api.Status, error) {
 	if m := n.missed.Load(); m > 0 {
 		s.Drops["control_queue"] = m
 	}
+	n.standingOf(ctx, &s)
 	return s, err
 }
 
@@ -74,6 +75,7 @@ func (n *Core) countDrops(all map[string]uint64) {
 		"link_malformed": l.Malformed, "link_no_label": l.NoLabel, "link_bad_tag": l.BadTag, "link_refused": l.Refused,
 		"link_replay": l.Replayed, "link_limit": l.Limit, "handshake": l.Handshake,
 		"control_malformed": n.drops.malformed, "setup_refused": n.drops.refusedSetups, "setup_replay": n.drops.replayedSetups,
+		"guest": n.members.drops.guest, "record_stranger": n.members.drops.strangers, "statement": n.members.drops.bad,
 		"bad_signature": n.drops.badSignatures, "limit": n.drops.limit, "destination_unknown": n.drops.unrouted,
 	} {
 		if v > 0 {
@@ -150,6 +152,9 @@ func endpointText(e forward.Endpoint) string {
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 func (n *Core) nameOf(k key.Public) string {
+	if n.clustered() {
+		return n.certifiedName(k)
+	}
 	if k == n.self {
 		return n.cfg.Name
 	}
@@ -244,7 +249,13 @@ func (n *Node) Resolve(ctx context.Context, name string) (key.Public, error) {
 		if addrErr == nil {
 			if k, ok := c.byAddr[addr]; ok {
 				found = append(found, k)
+			} else if k, ok := c.atIPv4(addr); ok {
+				found = append(found, k)
 			}
+			return
+		}
+		if c.clustered() {
+			found = c.named(short)
 			return
 		}
 		if short == strings.ToLower(c.cfg.Name) && short != "" {

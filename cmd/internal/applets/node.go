@@ -53,6 +53,9 @@ func nodeApplet() applet.Applet {
 			{Name: "why", Args: "NODE", Summary: "why this path and not another", Run: nodeWhy},
 			{Name: "events", Args: "[-f] [-n N]", Summary: "what changed, and why", Run: nodeEvents},
 			{Name: "bench", Args: "NODE [-t S]", Summary: "throughput of a stream to a node, both ways", Run: nodeBench},
+			{Name: "join", Args: "INVITE|-", Summary: "become a member of a cluster, by an invite of its manager", Run: nodeJoin},
+			{Name: "membership", Summary: "where this node belongs, and how it stands there", Run: nodeMembership},
+			{Name: "leave", Summary: "be no member any more", Run: nodeLeave},
 		},
 		Default:      nodeRun2017,
 		DefaultTakes: func(args []string) bool { return len(args) >= 1 && strings.Contains(args[0], ":") },
@@ -210,11 +213,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	if !printable(conf.Name) || len(conf.Name) > route.MaxName {
 		return applet.Usagef("--name %q: want at most %d bytes that can be printed", conf.Name, route.MaxName)
 	}
-	n, err := node.New(conf)
-	if err == nil {
-		err = n.Run(ctx)
-	}
-	return withRemedy(err)
+	return withRemedy(node.Run(ctx, conf))
 }
 
 // parseMemory takes 64MB, 1GB or a number of bytes; nothing is 0.
@@ -394,6 +393,7 @@ func nodeStatus(ctx context.Context, e *applet.Env) int {
 	}
 	return show(ctx, f, "node.status", nil, func(s api.Status) error {
 		fmt.Fprintf(e.Stdout, "name      %s\nkey       %s\naddress   %s\nlisten    %s\n", s.Name, s.Key, s.Address, strings.Join(s.Listen, " "))
+		writeMembership(e.Stdout, s.Membership)
 		if s.Manager.Key != "" {
 			fmt.Fprintf(e.Stdout, "manager   %s (%s)\n", s.Manager.Key, s.Manager.State)
 		}

@@ -63,7 +63,8 @@ type Status struct {
 	Name           string            `json:"name"`
 	Address        netip.Addr        `json:"address"`
 	Ready          bool              `json:"ready"`
-	Cluster        string            `json:"cluster"` // empty: open or static
+	Cluster        string            `json:"cluster"` // key; empty: open or static
+	Membership     Membership        `json:"membership"`
 	Manager        ManagerStatus     `json:"manager"`
 	Links          int               `json:"links"`
 	Sessions       int               `json:"sessions"`
