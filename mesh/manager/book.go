@@ -331,6 +331,9 @@ func (i *Issuer) info(at member.Instant, k key.Public) MemberInfo {
 	switch {
 	case m.Rights == member.None:
 		n.State = "revoked"
+		if m.Certificate != nil {
+			n.Name = m.Certificate.Name // that it had: others may have it now
+		}
 	case m.Expired:
 		n.State = "expired"
 	case i.pending[k] != nil:
@@ -367,7 +370,7 @@ func (i *Issuer) find(text string) (key.Public, error) {
 		if m.Address == addr {
 			return m.Key, nil
 		}
-		if len(text) >= 4 && strings.HasPrefix(m.Key.String(), strings.ToLower(text)) || text != "" && m.State == "pending" && m.Name == text {
+		if len(text) >= 4 && strings.HasPrefix(m.Key.String(), strings.ToLower(text)) || text != "" && (m.State == "pending" || m.State == "revoked") && m.Name == text {
 			found = append(found, m.Key)
 		}
 	}

@@ -419,7 +419,7 @@ func TestRenew(t *testing.T) {
 	if r := renew(o); r.Status != member.StatusRefused {
 		t.Errorf("a revoked node renews: %+v", r)
 	}
-	if got := o.state(MethodRestore, x.String()); got == "revoked" {
+	if got := o.state(MethodRestore, "attic"); got == "revoked" {
 		t.Errorf("restored: %s", got)
 	}
 	if r := renew(o); r.Status != member.StatusDone {
