@@ -167,7 +167,7 @@ func (n *Core) observations() []observation {
 	var all []observation
 	n.links.All(func(l *link.Link) {
 		o := observation{by: unmapped(l.Endpoint().Addr), at: unmapped(l.Observed())}
-		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.inOwnPrefix(o.by.Addr()) && private(o.by.Addr()) {
+		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.inside(o.by.Addr()) {
 			return // nobody outside
 		}
 		o.place = n.reach.places[o.by].place
@@ -278,6 +278,9 @@ func private(a netip.Addr) bool {
 func (n *Core) isLocal(a netip.AddrPort) bool {
 	return slices.ContainsFunc(n.reach.locals, func(l Local) bool { return l.Addr == a })
 }
+
+// inside reports whether an address is on this box or in a network that it has a foot in, so that no NAT is between.
+func (n *Core) inside(a netip.Addr) bool { return a.IsLoopback() || private(a) && n.inOwnPrefix(a) }
 
 func (n *Core) inOwnPrefix(a netip.Addr) bool {
 	return slices.ContainsFunc(n.reach.locals, func(l Local) bool {
