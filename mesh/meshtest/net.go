@@ -6,7 +6,7 @@
 // operator writes.
 //
 // Rules: time moves only in Run. Events of one instant run in the order in which they were made. Two runs with one seed
-// exchange frames of the same sizes in the same order; the bytes differ, since keys are fresh.
+// exchange the same frames at the same times: Trace tells.
 package meshtest
 
 import (
@@ -25,6 +25,7 @@ type Net struct {
 	seq    uint64
 	events []event // a heap
 	rand   *rand.Rand
+	keys   *rand.Rand // of handshakes
 	nodes  []*Node
 	byAddr map[netip.Addr]*Node
 	nats   map[netip.Addr]*NAT // by outside address
@@ -41,6 +42,8 @@ type Net struct {
 	Drop func(from, to *Node, b []byte) bool
 	// Datagrams counts what was put on wires, Lost what wires swallowed.
 	Datagrams, Lost uint64
+	trace           uint64 // of all datagrams
+
 	// Stray counts packets that came out of the TUN of a node they were not for.
 	Stray uint64
 }
@@ -65,7 +68,7 @@ func New(seed uint64, log *slog.Logger) *Net {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Net{
-		now: time.Second, rand: rand.New(rand.NewPCG(seed, 1)), byAddr: map[netip.Addr]*Node{}, nats: map[netip.Addr]*NAT{},
+		now: time.Second, rand: rand.New(rand.NewPCG(seed, 1)), keys: rand.New(rand.NewPCG(seed, 2)), byAddr: map[netip.Addr]*Node{}, nats: map[netip.Addr]*NAT{},
 		wires: map[[2]*Node]*Wire{}, log: log, parsed: map[[32]byte]parsed{},
 	}
 }
@@ -92,6 +95,12 @@ func (n *Net) Now() time.Duration { return n.now }
 
 // Rand is the source of all chance in the network.
 func (n *Net) Rand() *rand.Rand { return n.rand }
+
+// Trace is a checksum of when which node sent a datagram of what size to which: two runs with one seed have the same.
+func (n *Net) Trace() uint64 { return n.trace }
+
+// Flows returns the flows in the order in which they were started.
+func (n *Net) Flows() []*Flow { return n.flows }
 
 // Nodes returns the nodes in the order in which they were added.
 func (n *Net) Nodes() []*Node { return n.nodes }

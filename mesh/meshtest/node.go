@@ -25,6 +25,8 @@ type Node struct {
 
 	// SentDatagrams and SentBytes count what the node put on wires, payloads of UDP.
 	SentDatagrams, SentBytes uint64
+	// SentControl counts the bytes of handshakes and LINK frames among them.
+	SentControl uint64
 
 	net      *Net
 	index    int
@@ -108,6 +110,11 @@ func (nd *Node) Start() {
 	if c.Session.Ciphers == 0 {
 		c.Session.Ciphers = session.ChaCha
 	}
+	var seed [32]byte
+	for i := range seed {
+		seed[i] = byte(nd.net.keys.Uint32())
+	}
+	c.Session.Random = rand.NewChaCha8(seed) // times of rekeys come from keys
 	if nd.use != nil {
 		c.Sequence = max(c.Sequence, nd.use.state.Number+numberSkip)
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"skywire/mesh/forward"
+	"skywire/mesh/wire"
 )
 
 // queueMost is how much a wire of limited rate holds back before it drops.
@@ -62,6 +63,12 @@ func (n *Net) transmit(from *Node, to netip.AddrPort, train []byte, seg int) {
 		n.Datagrams++
 		from.SentDatagrams++
 		from.SentBytes += uint64(size)
+		if t := b[0]; t != wire.TypeSealed && t != wire.TypePresealed {
+			from.SentControl += uint64(size)
+		}
+		for _, v := range [...]uint64{uint64(n.now), uint64(from.index), uint64(dst.index), uint64(size)} {
+			n.trace = (n.trace ^ v) * 0x100000001b3 // FNV-1a, by words
+		}
 		if n.Tap != nil {
 			n.Tap(from, dst, b)
 		}

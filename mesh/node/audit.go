@@ -2,6 +2,7 @@ package node
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"skywire/mesh/key"
@@ -100,4 +101,17 @@ func (n *Core) unadmitted() (all []string) {
 		}
 	})
 	return all
+}
+
+// PathTo returns the nodes of the path that carries what we send to a peer, from us to it; nil if there is none.
+func (n *Core) PathTo(peer key.Public) []key.Public {
+	s := n.sessions[peer]
+	if s == nil || s.active == nil {
+		return nil
+	}
+	hops := slices.Clone(s.active.hops)
+	if !s.active.source {
+		slices.Reverse(hops)
+	}
+	return hops
 }

@@ -37,6 +37,7 @@ type peerSession struct {
 	rekey  *session.Handshake
 	rekeyT time.Duration
 
+	made     time.Duration
 	wantedAt time.Duration // when somebody last needed the session
 	planAt   time.Duration // when to look for paths
 	mover    route.Mover
@@ -77,7 +78,7 @@ func (n *Core) session(k key.Public) *peerSession {
 // newSession makes a session that stands nowhere yet.
 func (n *Core) newSession(k key.Public) *peerSession {
 	n.seq++
-	s := &peerSession{peer: k, seq: n.seq, plane: n.plane.NewSession(k, n.cfg.Network.Address(k))}
+	s := &peerSession{peer: k, seq: n.seq, made: n.now, plane: n.plane.NewSession(k, n.cfg.Network.Address(k))}
 	s.ring = session.NewRing(session.RingConfig{RekeyAfter: n.cfg.Rekey, RekeyJitter: n.cfg.Rekey / 12, RejectAfter: n.cfg.Rekey * 3 / 2})
 	n.applyGrants(s)
 	return s
@@ -88,7 +89,7 @@ func (n *Core) newSession(k key.Public) *peerSession {
 func (n *Core) evictSession() bool {
 	var worst *peerSession
 	for _, s := range n.sessions {
-		if n.now-s.wantedAt >= evictAfter && (worst == nil || s.wantedAt < worst.wantedAt || s.wantedAt == worst.wantedAt && s.seq < worst.seq) {
+		if n.now-max(s.wantedAt, s.made) >= evictAfter && (worst == nil || s.wantedAt < worst.wantedAt || s.wantedAt == worst.wantedAt && s.seq < worst.seq) {
 			worst = s
 		}
 	}
@@ -313,7 +314,7 @@ func (n *Core) tickSession(now time.Duration, s *peerSession) {
 		if n.paths[p.id] == p {
 			n.tickPath(now, p)
 		}
-		if p.dataAt > s.wantedAt {
+		if p.dataTx+p.dataRx > 0 && p.dataAt > s.wantedAt { // a path alone is no wish: two ends would keep each other awake for ever
 			s.wantedAt = p.dataAt
 		}
 	}
@@ -326,9 +327,9 @@ func (n *Core) tickSession(now time.Duration, s *peerSession) {
 	case wanted:
 		n.plan(now, s)
 		n.tickSessionRekey(now, s)
-	case len(s.paths) == 0 || now-s.wantedAt > sessionIdle+pathIdle:
+	case len(s.paths) == 0:
 		n.endSession(now, s, "")
-	default:
+	default: // the peer's go when it keeps them up no longer
 		for _, p := range slices.Clone(s.paths) {
 			if p.source {
 				n.dropPath(now, p, "")

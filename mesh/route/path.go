@@ -11,8 +11,8 @@ import (
 	"skywire/mesh/key"
 )
 
-// MaxHops is the most links a path may have: a setup lists at most 16 nodes.
-const MaxHops = 15
+// MaxHops is the most links a path may have: a setup lists at most 32 nodes.
+const MaxHops = 31
 
 // MaxPaths bounds k.
 const MaxPaths = 16

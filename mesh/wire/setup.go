@@ -13,7 +13,7 @@ import (
 // Sizes and limits of a path setup.
 const (
 	MinHops      = 2 // source and destination
-	MaxHops      = 16
+	MaxHops      = 32
 	MaxEnd       = 256 // end part: Noise message or proof
 	MaxIdle      = 300 // seconds
 	setupFixed   = 40
