@@ -112,6 +112,9 @@ func instant() member.Instant { return member.Instant{Up: link.Now(), Wall: time
 func (n *Node) storeStatement(ch member.Change, raw []byte) {
 	n.join.unsaved = append(n.join.unsaved, statementChange{ch, raw})
 	n.kickMembership()
+	if ch.Ref.Kind() == member.KindRevocation {
+		n.resolve.again() // who is restored is to be linked at once
+	}
 }
 
 // saveMembers writes what is new of the cluster's statements: at once, since a restart must not forget a revocation.
