@@ -167,7 +167,7 @@ func (n *timerNode) ports() (list string) {
 func (n *timerNode) meet(list string) {
 	var all []forward.Endpoint
 	for i, a := range strings.Split(list, ",")[1:] {
-		all = append(all, forward.Endpoint{Addr: netip.MustParseAddrPort(a), Socket: uint8(i)})
+		all = append(all, forward.Endpoint{Addr: netip.MustParseAddrPort(a), Socket: uint16(i)})
 	}
 	n.link.SetEndpoints(all...)
 }
