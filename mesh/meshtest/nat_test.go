@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"skywire/mesh/link"
+	"skywire/mesh/wire"
 )
 
 // place is a kind of place in the internet that a node can have.
@@ -215,5 +216,49 @@ func TestMappingsDie(t *testing.T) {
 	}
 	if l := a.Core.LinkTo(b.Key); l == nil || l.State() != link.Up {
 		t.Error("the link did not come back")
+	}
+}
+
+// A node that one neighbour alone has seen can't tell a cone from a sequential NAT, and gets through either.
+func TestOneObserver(t *testing.T) {
+	t.Parallel()
+	for _, c := range [][2]NATKind{{PortRestrictedCone, SymmetricSequential}, {SymmetricSequential, PortRestrictedCone}, {FullCone, Symmetric}} {
+		n := New(9, nil)
+		r, a, b := n.Add("r", Options{}), n.Add("a", Options{}), n.Add("b", Options{})
+		r.Place(nil, netip.MustParsePrefix("198.51.100.1/32"))
+		a.Place(n.NAT(c[0], nil), netip.MustParsePrefix("192.168.3.10/24"))
+		b.Place(n.NAT(c[1], nil), netip.MustParsePrefix("192.168.4.10/24"))
+		n.Connect(a, r, Wire{Delay: 10 * time.Millisecond})
+		n.Connect(b, r, Wire{Delay: 10 * time.Millisecond})
+		n.Connect(a, b, Wire{Delay: 10 * time.Millisecond})
+		a.Dial(r)
+		b.Dial(r)
+		n.Run(2 * time.Second)
+		if after, _, _ := direct(n, a, b, 6*time.Second); after == 0 {
+			t.Errorf("%+v to %+v: no direct link; NATs %v and %v", c[0], c[1], a.Core.NAT(), b.Core.NAT())
+		}
+	}
+}
+
+// After failures the pauses grow, but another network is tried at once.
+func TestAnotherNetworkIsTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	n, a, b := natPair(t, 11, behind("", PortRestrictedCone), behind("", Symmetric))
+	tries := 0
+	n.Tap = func(from, to *Node, p []byte) {
+		if from == b && to == a && p[0] == wire.TypeInit {
+			tries++
+		}
+	}
+	if after, _, _ := direct(n, a, b, 90*time.Second); after != 0 {
+		t.Fatal("a direct link that can't be")
+	}
+	// 1, 5, 15 and 60 s after each other: five attempts at most, of five handshakes to at most eight addresses.
+	if tries == 0 || tries > 5*5*wire.MaxCandidates {
+		t.Errorf("%d handshakes in vain in 90 s", tries)
+	}
+	b.Place(nil, netip.MustParsePrefix("198.51.100.77/32"))
+	if after, _, _ := direct(n, a, b, 10*time.Second); after == 0 || after > 5*time.Second {
+		t.Errorf("direct after %v on an open network", after)
 	}
 }

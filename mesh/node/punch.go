@@ -108,7 +108,7 @@ func (n *Core) PeerNAT(peer key.Public) (nat NAT, result string) {
 func (n *Core) natStatus() api.NATStatus {
 	t := n.reach.nat
 	s := api.NATStatus{
-		Kind: t.String(), Observers: t.Observers, CGNAT: t.CGNAT, Punched: n.punchedLinks(), Punching: !n.cfg.Punch.Off, Seen: []string{},
+		Kind: t.String(), Observers: t.Observers, CGNAT: t.CGNAT, Punched: n.punchedLinks(), Punching: !n.punchOff(), Seen: []string{},
 		KeepAlive: int(n.reach.mapping.keep() / time.Second),
 	}
 	for _, a := range t.Seen {
@@ -116,6 +116,9 @@ func (n *Core) natStatus() api.NATStatus {
 	}
 	return s
 }
+
+// punchOff tells whether this node keeps to relays: who tells nobody where he is can't ask others to meet him there.
+func (n *Core) punchOff() bool { return n.cfg.Punch.Off || n.cfg.Publish == PublishNone }
 
 // puncher returns what is kept of a peer, new if need be; the one that was not used longest makes room.
 func (n *Core) puncher(peer key.Public) *puncher {
@@ -163,7 +166,7 @@ func (n *Core) tickPunch(now time.Duration) time.Duration {
 	n.punch.nextAt = now + punchLook
 	n.tickPunched(now)
 	n.tickMapping(now)
-	if n.cfg.Punch.Off || len(n.sessions) == 0 || running >= maxPunches {
+	if n.punchOff() || len(n.sessions) == 0 || running >= maxPunches {
 		return next
 	}
 	var wished []*peerSession
@@ -283,7 +286,7 @@ func (n *Core) punchMessage(now time.Duration, step uint8, p *puncher, inside bo
 
 // receivePunch takes an offer or an answer.
 func (n *Core) receivePunch(now time.Duration, s *peerSession, f wire.Punch) {
-	if n.cfg.Punch.Off || n.admit(s.peer) != nil {
+	if n.punchOff() || n.admit(s.peer) != nil {
 		return
 	}
 	p := n.puncher(s.peer)
@@ -323,7 +326,7 @@ func (p *puncher) hear(f wire.Punch) { p.nat, p.cgnat = f.NAT, f.Flags&wire.Punc
 
 // neighbourly tells whether who offers seems to be in our own network, or is one of ours: it may learn addresses of the inside.
 func (n *Core) neighbourly(f wire.Punch) bool {
-	if !n.cfg.Open {
+	if !n.cfg.Open || n.clustered() {
 		return true
 	}
 	for _, c := range f.Candidates {
