@@ -290,3 +290,37 @@ func (f *steadyFlow) finish(t *testing.T) {
 		t.Error("the bytes differ")
 	}
 }
+
+// TestE2ECarrierRelay has a relay between carriers of two kinds, and measures what TCP and WSS carry beside UDP, in turn.
+// Nothing is asked of the figures: the boxes of the test share a machine with others.
+func TestE2ECarrierRelay(t *testing.T) {
+	w := newWorld(t, "carrly")
+	w.boxes("r", "u", "t", "s")
+	w.node("r", "--no-lan", "--listen", "tcp://:4443", "--listen", "wss://:443/mesh")
+	for i, c := range []struct{ box, addr string }{{"u", "udp://10.62.0.1:4443"}, {"t", "tcp://10.62.1.1:4443"}, {"s", "wss://10.62.2.1/mesh"}} {
+		w.must(w.lab.Wire(w.end("r", "to-"+c.box, fmt.Sprintf("10.62.%d.1/24", i)), w.end(c.box, "eth0", fmt.Sprintf("10.62.%d.2/24", i))))
+		w.node(c.box, "--no-lan", "--peer", w.key["r"]+"@"+c.addr)
+	}
+	names := []string{"u", "t", "s"}
+	w.vpnUp(append(names, "r")...)
+	for _, from := range names {
+		for _, to := range append(names, "r") {
+			if from != to {
+				w.reach(from, to)
+				w.pings(from, w.address(to))
+			}
+		}
+	}
+	rates := map[string][]float64{}
+	for range 2 {
+		for _, pair := range [][2]string{{"u", "r"}, {"t", "r"}, {"s", "r"}, {"u", "t"}, {"s", "u"}} {
+			rate := w.iperf(pair[0], pair[1], w.address(pair[1]), "-t", "1")
+			if rate <= 0 {
+				t.Errorf("%s to %s: nothing", pair[0], pair[1])
+			}
+			rates[pair[0]+pair[1]] = append(rates[pair[0]+pair[1]], rate/1e9)
+		}
+	}
+	t.Logf("two rounds of a second each: udp %.2f, tcp %.2f, wss %.2f; relayed udp to tcp %.2f, wss to udp %.2f Gbit/s",
+		rates["ur"], rates["tr"], rates["sr"], rates["ut"], rates["su"])
+}

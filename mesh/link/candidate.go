@@ -357,6 +357,13 @@ func (s *Links) Lost(now time.Duration, e forward.Endpoint, gone bool) {
 	}
 }
 
+// Know tells of further ways to a neighbour whose link is up: they are asked when the present one fails.
+func (s *Links) Know(now time.Duration, l *Link, eps []forward.Endpoint) {
+	for _, e := range eps {
+		l.addAddr(now, e)
+	}
+}
+
 // Using returns the endpoints that the link uses or is about to use: where it is, where it is asked to prove itself, and
 // those that its race has reached.
 func (l *Link) Using() []forward.Endpoint {

@@ -305,7 +305,7 @@ func (s *Links) Dial(now time.Duration, peer key.Public, addrs []forward.Endpoin
 	}
 	l.persistent = l.persistent || persistent
 	for _, a := range addrs {
-		l.addAddr(now, a)
+		l.enter(now, a)
 	}
 	if l.state != Up && l.hs == nil && l.hsAt == 0 {
 		l.state = Dialing

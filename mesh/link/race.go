@@ -86,6 +86,14 @@ func (s *Links) begin(now time.Duration, l *Link, order []forward.Endpoint) bool
 	return true
 }
 
+// enter makes an address a candidate, and lets it join a race that is on.
+func (l *Link) enter(now time.Duration, e forward.Endpoint) {
+	if l.candidate(e) != nil || l.addAddr(now, e) == nil || l.hs == nil || l.state == Up || l.race.once {
+		return
+	}
+	l.race.order = append(l.race.order, e)
+}
+
 // advance sends the INIT to whoever is next, and returns when to call again.
 func (s *Links) advance(now time.Duration, l *Link) time.Duration {
 	r := &l.race

@@ -2,16 +2,21 @@ package node
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
+	"sync"
 	"time"
 
 	"skywire/mesh/forward"
+	"skywire/mesh/key"
 	"skywire/mesh/link"
 	"skywire/mesh/link/framed"
 	"skywire/mesh/link/tcp"
+	"skywire/mesh/store"
 )
 
 // Carriers says how links travel where UDP does not pass.
@@ -35,12 +40,20 @@ type carriers struct {
 	n    *Node
 	set  *framed.Set
 	told []string // what the record states of them
+
+	mu   sync.Mutex           // guards ways
+	ways map[store.Way]string // by which carrier a peer was reached, where it was not UDP
 }
 
 // newCarriers opens the listeners.
 func newCarriers(n *Node) (*carriers, error) {
-	c := &carriers{n: n}
+	c := &carriers{n: n, ways: map[store.Way]string{}}
 	var err error
+	if n.store != nil {
+		if ways, err := n.store.Ways(); err == nil {
+			c.ways = ways
+		}
+	}
 	if c.set, err = framed.New(framed.Config{
 		Take: c.take, Ended: c.ended, Strange: refuseStranger, Now: link.Now, Small: n.machine.small(), Log: n.log,
 	}); err != nil {
@@ -89,7 +102,9 @@ func (c *carriers) listen(text string) (net.Listener, error) {
 	if at.IP.IsUnspecified() {
 		a.host = ""
 	}
-	c.told = append(c.told, a.String())
+	if a.scheme != "ws" { // who is reached by a reverse proxy does not know as what
+		c.told = append(c.told, a.String())
+	}
 	c.n.log.Info("listening", "addr", a.String())
 	return l, nil
 }
@@ -100,6 +115,10 @@ func (c *carriers) run(ctx context.Context) error {
 	defer stop()
 	done := make(chan error, 1)
 	go func() { done <- c.set.Run(running) }()
+	_ = c.n.do(ctx, func(now time.Duration) {
+		c.n.core.SetListen(c.told)
+		c.n.core.newsOfRecord(now)
+	})
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
@@ -111,17 +130,147 @@ func (c *carriers) run(ctx context.Context) error {
 			return err
 		case <-tick.C:
 		}
-		wanted := map[forward.Endpoint]bool{}
-		if c.n.do(ctx, func(now time.Duration) {
-			c.n.core.links.All(func(l *link.Link) {
-				for _, e := range l.Using() {
-					wanted[e] = true
+		c.look(ctx)
+	}
+}
+
+// look does what is done now and then: ends what nobody uses, remembers what works, learns what neighbours state.
+func (c *carriers) look(ctx context.Context) {
+	wanted := map[forward.Endpoint]bool{}
+	works := map[key.Public]string{}
+	stated := map[key.Public][]address{}
+	if c.n.do(ctx, func(now time.Duration) {
+		c.n.core.links.All(func(l *link.Link) {
+			for _, e := range l.Using() {
+				wanted[e] = true
+			}
+			if l.State() != link.Up {
+				return
+			}
+			if l.Initiator() {
+				works[l.Peer()] = link.CarrierOf(l.Endpoint()).String()
+			}
+			if e := c.n.core.db.Get(l.Peer()); e != nil {
+				stated[l.Peer()] = streamsOf(e.Addrs, l.Endpoint())
+			}
+		})
+	}) != nil {
+		return
+	}
+	c.set.Sweep(streamIdle, func(e forward.Endpoint) bool { return wanted[e] })
+	c.remember(works)
+	for k, all := range stated {
+		var eps []forward.Endpoint
+		for _, a := range all {
+			if more, err := c.targets(ctx, a); err == nil {
+				eps = append(eps, more...)
+			}
+		}
+		if len(eps) > 0 {
+			_ = c.n.do(ctx, func(now time.Duration) {
+				if l := c.n.core.links.ByPeer(k); l != nil {
+					c.n.core.links.Know(now, l, eps)
 				}
 			})
-		}) == nil {
-			c.set.Sweep(streamIdle, func(e forward.Endpoint) bool { return wanted[e] })
 		}
 	}
+}
+
+// streamsOf returns the stream carriers that a neighbour's record states. One without a host is where the neighbour is.
+func streamsOf(addrs []string, at forward.Endpoint) []address {
+	var all []address
+	for _, text := range addrs {
+		a, err := parseAddress(text)
+		if err != nil || a.scheme == "udp" || a.scheme == "ws" || strings.Trim(a.port, "0") == "" {
+			continue
+		}
+		if a.host == "" {
+			if link.CarrierOf(at) == link.WSS || !at.Addr.IsValid() { // that may be a proxy's
+				continue
+			}
+			a.host = at.Addr.Addr().String()
+		}
+		if _, err := netip.ParseAddr(a.host); err != nil {
+			continue // names of others are not looked up each time
+		}
+		all = append(all, a)
+	}
+	return all
+}
+
+// place is the network that we are in; known is false until that is.
+func (c *carriers) place() (id [8]byte, known bool) {
+	if c.n.reach == nil {
+		return id, false
+	}
+	name := c.n.reach.Place()
+	text := name.Network()
+	sum := sha256.Sum256([]byte(text))
+	return [8]byte(sum[:]), text != ""
+}
+
+// remember notes by which carrier peers are reached here, where that is not UDP.
+func (c *carriers) remember(works map[key.Public]string) {
+	here, known := c.place()
+	if !known || c.n.store == nil {
+		return
+	}
+	changed := map[store.Way]string{}
+	c.mu.Lock()
+	for k, carrier := range works {
+		w := store.Way{Network: here, Peer: k}
+		if carrier == link.UDP.String() {
+			carrier = ""
+		}
+		if c.ways[w] == carrier || carrier != "" && len(c.ways) >= store.MaxWays {
+			continue
+		}
+		changed[w] = carrier
+		if c.ways[w] = carrier; carrier == "" {
+			delete(c.ways, w)
+		}
+	}
+	c.mu.Unlock()
+	if len(changed) == 0 {
+		return
+	}
+	if err := c.n.store.Batch(func(t *store.Tx) error {
+		for w, carrier := range changed {
+			t.PutWay(w, carrier)
+		}
+		return nil
+	}); err != nil {
+		c.n.log.Warn("carriers not remembered", "err", err)
+	}
+}
+
+// order puts the addresses first by which their peers were reached in this network. While it is not known which one that
+// is, what worked anywhere is the better guess.
+func (c *carriers) order(peers []Peer) []Peer {
+	if c == nil {
+		return peers
+	}
+	here, known := c.place()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var first, rest []Peer
+	for _, p := range peers {
+		a, err := parseAddress(p.Addr)
+		scheme := a.scheme
+		if scheme == "ws" {
+			scheme = "wss"
+		}
+		won := false
+		for w, carrier := range c.ways {
+			won = won || err == nil && w.Peer == p.Key && carrier == scheme && (!known || w.Network == here)
+		}
+		if won {
+			first = append(first, p)
+		} else {
+			rest = append(rest, p)
+		}
+	}
+	return append(first, rest...)
 }
 
 // take hands what a connection has read to a loop: the one that serves all of its frames, since they must stay in order.

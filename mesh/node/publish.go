@@ -37,7 +37,7 @@ func PublishNamed(s string) (Publish, error) {
 // published are the addresses in our record: those that gateways mapped, those that were stated, those at which neighbours see us.
 func (n *Core) published() []string {
 	if n.cfg.Publish != PublishCluster || n.cfg.Open && n.cfg.Network == key.Open() {
-		return nil
+		return n.hostless()
 	}
 	var all []string
 	add := func(a string) {
@@ -56,6 +56,18 @@ func (n *Core) published() []string {
 			add("udp://" + unmapped(o).String())
 		}
 	})
+	return all
+}
+
+// hostless are our stream carriers that listen on every address, as tcp://:7667: they tell nobody where we are, and a
+// neighbour, who knows, that there is another way to us.
+func (n *Core) hostless() []string {
+	var all []string
+	for _, a := range n.listen {
+		if n.cfg.Publish != PublishNone && strings.Contains(a, "://:") {
+			all = append(all, a)
+		}
+	}
 	return all
 }
 

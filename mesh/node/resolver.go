@@ -59,7 +59,7 @@ func (r *resolver) run(ctx context.Context) error {
 			}
 		}
 		failed, down := false, false
-		for _, p := range r.peers {
+		for _, p := range r.n.carriers.order(r.peers) {
 			up, err := r.dial(ctx, p, pins)
 			failed, down = err != nil || failed, down || !up
 			r.note(p, err)

@@ -28,11 +28,12 @@ import (
 //	counters  CounterKey            → Counters
 //	members   ref 9                 → statement as signed
 //	offers    invite id 8           → invite of this box's issuer
+//	ways      network 8, key 32     → name of a carrier
 //
 // meta also holds floor → u64 and cluster → key 32.
 const schema = 1
 
-var bucketNames = [...]string{meta: "meta", rules: "rules", records: "records", pins: "pins", replay: "replay", counters: "counters", statements: "members", offers: "offers"}
+var bucketNames = [...]string{meta: "meta", rules: "rules", records: "records", pins: "pins", replay: "replay", counters: "counters", statements: "members", offers: "offers", waysKnown: "ways"}
 
 type bucket int
 
@@ -45,6 +46,7 @@ const (
 	counters
 	statements
 	offers
+	waysKnown
 )
 
 // DefaultTimeout is how long Open waits for another process to let go of the file: a restart overlaps a little.

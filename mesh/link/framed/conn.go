@@ -15,8 +15,8 @@ import (
 // What a connection may hold.
 const (
 	// outLimit bounds what waits to be written, beside what is being written; outLimitSmall the same on small boxes.
-	outLimit      = 256 << 10
-	outLimitSmall = 64 << 10
+	outLimit      = 1 << 20
+	outLimitSmall = 256 << 10
 	// outLeast is what may wait on the slowest line: a few trains of a handshake, and one of data.
 	outLeast = 16 << 10
 	// outTime is how much of the line's time may wait: more would be a queue that nobody manages.

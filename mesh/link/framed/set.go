@@ -86,6 +86,7 @@ type slot struct {
 	name   string // of a target, for people
 	dial   Dialer // nil: accepted
 	conn   atomic.Pointer[Conn]
+	used   atomic.Int64 // when a target was last named
 
 	mu     sync.Mutex // guards the fields below
 	busy   bool       // being dialled, or about to be
@@ -144,18 +145,46 @@ func (s *Set) Target(first uint16, name string, addr netip.AddrPort, dial Dialer
 	defer s.mu.Unlock()
 	for i := range s.slots {
 		if x := s.slots[i].Load(); x != nil && x.dial != nil && x.name == name && x.addr == addr {
+			x.used.Store(int64(s.c.Now()))
 			return x.endpoint(), nil
 		}
 	}
-	if s.targets >= MaxTargets {
+	if s.targets >= MaxTargets && !s.evictLocked() {
 		return forward.Endpoint{}, ErrFull
 	}
 	x := &slot{addr: addr, name: name, dial: dial}
+	x.used.Store(int64(s.c.Now()))
 	if !s.placeLocked(x, first) {
 		return forward.Endpoint{}, ErrFull
 	}
 	s.targets++
 	return x.endpoint(), nil
+}
+
+// evictLocked forgets the place that was not named for the longest time, of those without a connection.
+func (s *Set) evictLocked() bool {
+	oldest := -1
+	for i := range s.slots {
+		x := s.slots[i].Load()
+		if x == nil || x.dial == nil || x.conn.Load() != nil || x.dialling() {
+			continue
+		}
+		if oldest < 0 || x.used.Load() < s.slots[oldest].Load().used.Load() {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return false
+	}
+	s.slots[oldest].Store(nil)
+	s.targets--
+	return true
+}
+
+func (s *slot) dialling() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.busy
 }
 
 // placeLocked finds a slot. Numbers go round, so that one is not given away again at once.
