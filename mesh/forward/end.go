@@ -184,6 +184,11 @@ func (w *Worker) deliver(now time.Duration, e *entry, set uint64, b []byte, seg 
 				packets++
 				bytes += len(body)
 			}
+		case wire.KindCopy:
+			if body = s.once(body); body != nil && w.deliverPacket(s, grants, own, body, false, inwardECN(f[3], w.ecn)) {
+				packets++
+				bytes += len(body)
+			}
 		case wire.KindFragment:
 			if n := w.deliverPiece(now, e, grants, own, p, counterAt(b, i, seg), inwardECN(f[3], w.ecn)); n > 0 {
 				packets++

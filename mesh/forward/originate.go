@@ -32,6 +32,11 @@ func (w *Worker) Originate(now time.Duration, packet []byte, checksum bool) {
 		p.up.Unrouted(now, packet)
 		return
 	}
+	if v := s.ways.Load(); v != nil {
+		if t = v.path(t, packet); w.originateTwice(s, v, t, packet, in, checksum) {
+			return
+		}
+	}
 	pieces, size := cut(len(packet), min(t.MTU(), t.First.outMTU()))
 	switch {
 	case pieces == 0:

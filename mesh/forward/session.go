@@ -21,10 +21,13 @@ type Session struct {
 	receive atomic.Pointer[[]*receiveKey]
 	send    atomic.Pointer[sendKey]
 	active  atomic.Pointer[Path]
+	ways    atomic.Pointer[Ways]
+	copies  atomic.Uint64 // number of the last packet that travelled twice
 	grants  atomic.Pointer[Grants]
 
-	mu     sync.Mutex // guards pieces
+	mu     sync.Mutex // guards the fields below
 	pieces reassembly
+	copied *session.Window // numbers of copies that came; nil: none did
 }
 
 type receiveKey struct {

@@ -41,6 +41,7 @@ type Worker struct {
 	tally  tally
 	span   span
 	piece  []byte // a packet that was put together from pieces
+	twice  []byte // a packet that travels twice, behind its number
 	open   openScratch
 	nonce  [12]byte
 

@@ -97,8 +97,9 @@ type CoreConfig struct {
 	Slots      int
 	Ports      int // consecutive ports received on; 0: 1
 	Punch      PunchConfig
-	Publish    Publish // whom we tell our addresses
-	Loops      int     // event loops; 0: 1
+	Publish    Publish    // whom we tell our addresses
+	Loops      int        // event loops; 0: 1
+	Ways       WaysConfig // use of several paths at once
 	Rand       *rand.Rand
 	Wall       func() time.Time // for people, and, as far as a cluster's floor clock trusts it, for its certificates
 	Timers     link.Timers

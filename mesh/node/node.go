@@ -64,6 +64,7 @@ type Config struct {
 	Carriers   Carriers          // how links travel where UDP does not pass
 	Loops      int               // event loops, at most forward.MaxLoops; 0: as suits the machine
 	Memory     uint64            // bytes that the box is taken to have; 0: what it has
+	Ways       WaysConfig        // use of several paths at once
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
 	// not ours to know.
 	Processors func(n int) int
@@ -299,7 +300,7 @@ func (n *Node) build() (err error) {
 	n.core, err = NewCore(CoreConfig{
 		Members: n.members, Stored: n.storeStatement,
 		Identity: n.identity, Network: n.network, Name: n.cfg.Name, Version: n.cfg.Version, Boot: n.boot,
-		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter,
+		Sequence: boots << 20, Open: n.cfg.Open, Allow: n.cfg.Allow, Rekey: n.cfg.Rekey, StoreAfter: n.cfg.StoreAfter, Ways: n.cfg.Ways,
 		Rand:  randv2.New(randv2.NewPCG(binary.BigEndian.Uint64(b[8:]), binary.BigEndian.Uint64(b[16:]))),
 		Paths: n.cfg.Paths, Timers: link.Timers{Rekey: n.cfg.Rekey}, Ports: n.ports, Loops: n.machine.loops, Log: n.log,
 		Punch: PunchConfig{SocketFor: n.socketFor, Off: n.cfg.NoPunch || n.cfg.Find.Publish == PublishNone}, Publish: n.cfg.Find.Publish,
@@ -362,7 +363,8 @@ func (n *Node) Run(ctx context.Context) error {
 	if err := os.MkdirAll(n.cfg.Run, 0o750); err != nil {
 		return fmt.Errorf("run directory: %w", err)
 	}
-	ctx, cancel := context.WithCancel(ctx)
+	asked := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	var wg sync.WaitGroup
 	var first error
@@ -379,6 +381,7 @@ func (n *Node) Run(ctx context.Context) error {
 		part("event loop", l.Run)
 	}
 	part("owner", n.owner)
+	part("leave", func(ctx context.Context) error { return n.leave(asked, ctx) })
 	part("streams", n.streams.Run)
 	part("api", n.server.Run)
 	part("tuns", n.closeBroken)

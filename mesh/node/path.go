@@ -362,6 +362,8 @@ func (n *Core) dropPath(now time.Duration, p *path, reason string) {
 	if s.active == p {
 		s.active = nil
 		n.chooseActive(now, s)
+	} else {
+		n.applyWays(now, s)
 	}
 	if reason != "" {
 		n.log.Info("path dropped", "path", p.String(), "reason", reason)
@@ -406,7 +408,7 @@ func (n *Core) pathSuspect(now time.Duration, p *path, reason string) {
 	p.state = pathSuspected
 	p.probe.lost = 0
 	p.sess.hold(now, p.hops)
-	if p.sess.active == p {
+	if p.sess.carries(p) {
 		n.chooseActive(now, p.sess)
 	}
 	if p.source {
@@ -459,7 +461,7 @@ func (n *Core) tickPath(now time.Duration, p *path) {
 		return
 	}
 	n.tickSize(now, p)
-	if p.source || p.sess.active == p && now-p.dataAt < busyFor || p.probe.first != 0 || p.state == pathSuspected {
+	if p.source || p.sess.carries(p) && now-p.dataAt < busyFor || p.probe.first != 0 || p.state == pathSuspected {
 		n.tickProbe(now, p)
 	}
 }

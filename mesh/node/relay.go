@@ -256,6 +256,10 @@ func (n *Core) receiveRemove(now time.Duration, b *neighbour, body []byte) {
 	}
 	n.ack(now, b, f.Request)
 	if p := n.paths[f.ID]; p != nil && p.first == b {
+		if f.Reason == wire.ReasonStale {
+			n.pathGone(now, p, "removed by a relay: "+reasonName(f.Reason))
+			return
+		}
 		n.pathLost(now, p, "removed by a relay: "+reasonName(f.Reason))
 		return
 	}

@@ -21,9 +21,12 @@ type peerSession struct {
 	plane *forward.Session
 	ring  *session.Ring
 	boot  uint64 // of the peer, 0 unknown
-	paths []*path
+	// takesCopies says that the peer understands packets that travel twice.
+	takesCopies bool
+	paths       []*path
 
 	active   *path // carries what we send
+	ways     ways  // what carries it beside that
 	used     *path // of the peer's paths, the one it wants answers on
 	useHeard uint32
 	useSent  uint32
@@ -133,12 +136,15 @@ func (n *Core) sessionConfig(bind []byte) session.Config {
 
 // sessionPayload is our side of a session's handshake. s is the current session: its successor's keys have ids of the same row.
 func (n *Core) sessionPayload(s *peerSession) wire.Payload {
-	return wire.Payload{Key: s.ring.NewRecvID(), Ports: uint8(n.lanes()), MTU: uint16(n.mtuIn()), Boot: n.cfg.Boot}
+	return wire.Payload{
+		Key: s.ring.NewRecvID(), Ports: uint8(n.lanes()), MTU: uint16(n.mtuIn()), Boot: n.cfg.Boot, Features: wire.FeatureCopies,
+	}
 }
 
 // installKeys adds a key to a session.
 func (n *Core) installKeys(now time.Duration, s *peerSession, k *session.Keys) {
 	s.boot = k.Theirs.Boot
+	s.takesCopies = k.Theirs.Features&wire.FeatureCopies != 0
 	s.ring.Install(now, k)
 	n.applyKeys(now, s)
 }

@@ -64,7 +64,7 @@ func (n *Core) receiveSetup(now time.Duration, b *neighbour, body []byte) {
 	}
 	var next *neighbour
 	if !last {
-		if next = n.upLink(keys[i+1]); next == nil {
+		if next = n.upLink(keys[i+1]); next == nil || n.leaving.at != 0 {
 			n.refuse(now, b, s, wire.ReasonNeighbour, 0)
 			return
 		}

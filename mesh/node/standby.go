@@ -14,17 +14,14 @@ const (
 	troubleLasts = 15 * time.Second // after trouble a session that lacks a standby looks for one as often
 )
 
-// wanted is how many paths a session has set up at least.
-func (n *Core) wanted(*peerSession) int { return 2 }
-
 // replanPause is how long a session goes without looking for better paths.
 func (n *Core) replanPause(now time.Duration, s *peerSession) time.Duration {
-	if s.active == nil {
+	if s.active == nil || n.rank(now, s.active) > rankHeld {
 		return replanSoon
 	}
 	usable, recent := 0, false
 	for _, p := range s.paths {
-		if p.source && p.state == pathUsable {
+		if p.source && n.rank(now, p) <= rankHeld {
 			usable++
 		}
 	}
@@ -40,14 +37,24 @@ func (n *Core) replanPause(now time.Duration, s *peerSession) time.Duration {
 // standbys adds to the candidates of a session what else may stand by, where there are too few: the path that has least in common
 // with the best one, and such as failed a moment ago.
 func (n *Core) standbys(now time.Duration, s *peerSession, found []route.Path) []route.Path {
-	if len(found) == 0 || len(found) >= n.wanted(s) {
+	if len(found) == 0 && s.active == nil || len(found) >= n.wanted(s) {
 		return found
 	}
 	usable := func(p route.Path) bool {
 		return !hasHops(found, p.Hops) && n.upLink(p.Hops[1]) != nil &&
 			!slices.ContainsFunc(s.failed, func(f failedPath) bool { return now-f.at < standbyRetry && slices.Equal(f.hops, p.Hops) })
 	}
-	for _, c := range apart(found[0].Hops) {
+	if k := n.wanted(s); k > 2 { // spreading
+		for _, p := range route.Paths(n.topology(), n.self, s.peer, k, n.cfg.Paths) {
+			if len(found) < k && usable(p) {
+				found = append(found, p)
+			}
+		}
+		if len(found) > 1 {
+			return found
+		}
+	}
+	for _, c := range apart(n.fallback(s, found)) {
 		for _, p := range route.Paths(n.topology(), n.self, s.peer, 1, n.cfg.Paths.And(c)) {
 			if usable(p) {
 				return append(found, p)
@@ -60,6 +67,14 @@ func (n *Core) standbys(now time.Duration, s *peerSession, found []route.Path) [
 		}
 	}
 	return found
+}
+
+// fallback is the path that a standby should have little in common with.
+func (n *Core) fallback(s *peerSession, found []route.Path) []key.Public {
+	if len(found) > 0 {
+		return found[0].Hops
+	}
+	return s.active.hops
 }
 
 // apart returns what a second path should keep off, the most first: all links of the path, all but those at the ends, which may be

@@ -106,6 +106,7 @@ func (n *Core) chooseActive(now time.Duration, s *peerSession) {
 			best = p
 		}
 	}
+	defer n.applyWays(now, s)
 	if best == s.active {
 		return
 	}

@@ -169,7 +169,7 @@ func (g *grey) add(now time.Duration, passed, came uint64) bool {
 // pathGrey leaves a path that loses much, if another one is at least known to answer.
 func (n *Core) pathGrey(now time.Duration, p *path) {
 	s := p.sess
-	if s.active != p || p.state != pathUsable || s.held(now, p.hops) {
+	if !s.carries(p) || p.state != pathUsable || s.held(now, p.hops) {
 		return
 	}
 	if !slices.ContainsFunc(s.paths, func(o *path) bool { return o != p && n.rank(now, o) == rankGood }) {

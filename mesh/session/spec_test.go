@@ -31,7 +31,7 @@ func TestSpecHasTheLimits(t *testing.T) {
 		"RekeyFrames": fmt.Sprint(RekeyFrames), "RejectFrames": fmt.Sprint(uint64(RejectFrames)), "HopOverlap": seconds(HopOverlap),
 		"CookieLife": seconds(CookieLife), "PendingLife": seconds(PendingLife), "MaxPending": fmt.Sprint(MaxPending),
 		"MaxPendingPerPeer": fmt.Sprint(MaxPendingPerPeer), "GateThreshold": fmt.Sprint(GateThreshold),
-		"EndWindow": fmt.Sprint(EndWindow), "RelayWindow": fmt.Sprint(RelayWindow),
+		"EndWindow": fmt.Sprint(EndWindow), "RelayWindow": fmt.Sprint(RelayWindow), "CopyWindow": fmt.Sprint(CopyWindow),
 		"ProofLen": fmt.Sprint(ProofLen), "ProofLane": fmt.Sprint(ProofLane), "LinkPath": fmt.Sprint(LinkPath),
 	} {
 		m := regexp.MustCompile("(?m)^\\| `" + name + "` \\| ([^|]*) \\|").FindSubmatch(b)

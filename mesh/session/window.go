@@ -5,6 +5,7 @@ import "math/bits"
 // Window sizes in frames: at the end of a path per lane, at a relay per label.
 const (
 	EndWindow   = 8192
+	CopyWindow  = 1024 // numbers of copies, of a session
 	RelayWindow = 2048
 )
 

@@ -32,7 +32,7 @@ func fuzz(f *testing.F, name string) {
 		case "Inner":
 			b[3] = 0
 		case "Payload":
-			clear(b[48:])
+			clear(b[52:])
 		}
 		if !bytes.Equal(again, b) {
 			t.Fatalf("%x\nbecame %x", b, again)

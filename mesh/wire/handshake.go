@@ -35,9 +35,14 @@ const (
 	CipherAES    = 1 << 1 // AES-256-GCM
 )
 
+// Features that a payload states, beside those of its version.
+const (
+	FeatureCopies = 1 << 0 // of sessions: takes KindCopy
+)
+
 // Payload is what each end says of itself inside a handshake, sealed.
 //
-//	lowest 1 | highest 1 | ciphers 2 | key 1 | ports 1 | mtu 2 | network 8 | members 8 | boot 8 | psk 8 | time 8 | zero 16
+//	lowest 1 | highest 1 | ciphers 2 | key 1 | ports 1 | mtu 2 | network 8 | members 8 | boot 8 | psk 8 | time 8 | features 4 | zero 12
 type Payload struct {
 	MinVersion, MaxVersion uint8
 	Ciphers                uint16
@@ -49,6 +54,7 @@ type Payload struct {
 	Boot                   uint64  // random, new at each start
 	PSK                    [8]byte // which pre-shared key I hold; 0 none
 	Time                   int64   // unix seconds; 0 unknown
+	Features               uint32  // Feature…, unknown bits are ignored
 }
 
 // Append adds the payload's 64 bytes.
@@ -62,7 +68,8 @@ func (p Payload) Append(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, p.Boot)
 	dst = append(dst, p.PSK[:]...)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Time))
-	return appendZero(dst, 16)
+	dst = binary.BigEndian.AppendUint32(dst, p.Features)
+	return appendZero(dst, 12)
 }
 
 // ParsePayload reads a payload. The zero bytes are room for later versions and are ignored.
@@ -74,7 +81,8 @@ func ParsePayload(b []byte) (Payload, error) {
 	p.Boot = c.u64()
 	c.fill(p.PSK[:])
 	p.Time = int64(c.u64())
-	c.take(16)
+	p.Features = c.u32()
+	c.take(12)
 	return p, c.end("payload")
 }
 

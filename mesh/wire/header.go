@@ -101,7 +101,11 @@ const (
 	KindFragment       = 3 // a piece of an IP packet
 	KindQUIC           = 4 // a QUIC packet with a long header
 	KindControl        = 5 // session control, see Ctl…
+	KindCopy           = 6 // an IP packet that travels on two paths, behind a number that tells its copies
 )
+
+// CopyIDLen is the length of the number before the packet of a KindCopy.
+const CopyIDLen = 8
 
 // Lanes and pieces of a path.
 const (
@@ -137,7 +141,7 @@ func ParseInner(b []byte) (Inner, []byte, error) {
 		return Inner{}, nil, ErrLength
 	}
 	i := Inner{Kind: b[0], Fragment: b[1], Index: b[2] & 0x7f, Last: b[2]&0x80 != 0}
-	if i.Kind < KindPacket || i.Kind > KindControl || i.Index >= MaxFragments ||
+	if i.Kind < KindPacket || i.Kind > KindCopy || i.Index >= MaxFragments ||
 		i.Kind != KindFragment && (i.Fragment != 0 || i.Index != 0 || i.Last) {
 		return Inner{}, nil, ErrValue
 	}

@@ -66,7 +66,7 @@ func samples(t testing.TB) []sample {
 	k, network, id := identity(t, 1).Public(), key.Open(), PathID(fill(16, 0x80))
 	payload := Payload{
 		MinVersion: 1, MaxVersion: 1, Ciphers: CipherChaCha | CipherAES, Key: 5, Ports: 2, MTU: 1472, Network: network,
-		Members: [8]byte(fill(8, 1)), Boot: 77, PSK: [8]byte(fill(8, 9)), Time: 1_790_000_000,
+		Members: [8]byte(fill(8, 1)), Boot: 77, PSK: [8]byte(fill(8, 9)), Time: 1_790_000_000, Features: FeatureCopies,
 	}
 	random, noise1, noise2, mac := [8]byte(fill(8, 0x70)), [Noise1Len]byte(fill(160, 0)), [Noise2Len]byte(fill(112, 0)), [16]byte(fill(16, 0xa0))
 	rules := []Rule{{Label(1, 2), id}, {Label(1, 9), PathID(fill(16, 0))}}

@@ -80,6 +80,7 @@ type nodeConfig struct {
 	Reach      nodeReach     `yaml:",inline"`
 	Punch      nodePunch     `yaml:",inline"`
 	Carriers   nodeCarriers  `yaml:",inline"`
+	Ways       nodeWays      `yaml:",inline"`
 }
 
 const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
@@ -89,6 +90,8 @@ pinned. Who may link is said by --open (anyone) or --allow KEY (repeatable); pee
 allowed. The node needs no rights beyond its ports.
 
 ` + nodeCarriersAbout + `
+
+` + nodeWaysAbout + `
 
 Each event loop receives on a port of its own: --listen :7667 on a box with four loops takes 7667 to 7670. Neighbours use
 those that answer them; open the first one in a firewall, and the others to use all cores.`
@@ -112,6 +115,7 @@ func nodeRun(ctx context.Context, e *applet.Env) int {
 	c.Punch.flags(f)
 	c.Carriers.flags(f)
 	c.Paths.flags(f)
+	c.Ways.flags(f)
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, nodeName, &c)
@@ -159,6 +163,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	}
 	var err error
 	if conf.Find, err = c.Reach.finding(); err != nil {
+		return err
+	}
+	if conf.Ways, err = c.Ways.config(); err != nil {
 		return err
 	}
 	if conf.Memory, err = parseMemory(c.Memory); err != nil {
