@@ -30,7 +30,7 @@ func (n *Core) rank(now time.Duration, p *path) rank {
 		return rankSuspect
 	case p.state != pathUsable, !p.source && !n.permits(p.hops):
 		return rankNone
-	case p.leaving != 0:
+	case p.leaving != 0 && now-p.leaving < leavingLasts:
 		return rankLeaving
 	case p.sess.held(now, p.hops):
 		return rankHeld
