@@ -63,7 +63,7 @@
 //
 // Facts are key/value, the keys from this list, in snake_case; a test reads it:
 //
-//	addr address app applet at bytes cause chain changes device err everybody exit file found from gro gso id ipv6
+//	addr address app applet at bytes cause chain changes cluster count device err everybody exit file found from gro gso id ipv6
 //	kept_as key keys lives loops manager mtu name nat node password path paths peer pid ports private queues rcvbuf_bytes reason
 //	remedy restarted retry_ms rtt_ms run server service socket subnet subnets table target to type uid verdict
 package mesh
