@@ -6,7 +6,9 @@
 //	key        identities, their text forms and files, addresses                          pure
 //	wire       every frame: layout, Append, Parse; SPEC.md is the protocol                pure
 //	session    handshake, ciphers, hop tags, rekey, replay windows                        pure
-//	link       adjacency as a state machine; link/udp is the socket that does its I/O
+//	link       adjacency as a state machine; link/udp is the socket that does its I/O, link/framed the streams that
+//	           link/tcp and link/wss make
+//	           beside it: watch (addresses and routes of this box), lan (beacons), portmap (gateways)
 //	forward    label slots, the event loop, relay and end, counters
 //	member     who belongs to a cluster: signed statements, their merge, invites          pure
 //	route      records, the link-state database, paths over it                            pure
@@ -28,7 +30,7 @@
 //	identity   an Ed25519 key pair; the public key names a node, a person or a cluster
 //	node       a running mesh daemon; manager, vpn, socks … are apps beside it
 //	cluster    the nodes that accept one cluster key
-//	carrier    how a link's datagrams travel: udp
+//	carrier    how a link's datagrams travel: udp, tcp, wss (a WebSocket)
 //	link       an authenticated, encrypted adjacency of two nodes
 //	path       a chain of links from one node to another
 //	label      32-bit number, local to one node, that names the next step of a path (generation 12, slot 20 bits)
@@ -63,7 +65,7 @@
 //
 // Facts are key/value, the keys from this list, in snake_case; a test reads it:
 //
-//	addr address app applet at bytes cause chain changes cluster count device err everybody exit file found from gro gso id ipv6
+//	addr address app applet at bytes carrier cause chain changes cluster count device err everybody exit file found from gro gso id ipv6
 //	kept_as key keys lives loops manager mtu name nat node password path paths peer pid ports private queues rcvbuf_bytes reason
 //	remedy restarted retry_ms rtt_ms run server service socket subnet subnets table target to type uid verdict
 package mesh

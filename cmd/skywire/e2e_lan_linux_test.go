@@ -95,7 +95,7 @@ func (w *world) linked(ctx context.Context, a, b string) error {
 func (w *world) checkBeacons(tape *lab.Recording) {
 	w.t.Helper()
 	raw := bytes.Join(tape.Stop(), nil)
-	if !bytes.Contains(raw, []byte{0x1d, 0xf4}) { // the port
+	if !bytes.Contains(raw, []byte{0x1d, 0xf2}) { // the port
 		w.t.Error("no beacon was heard")
 	}
 	for _, box := range []string{"b", "c", "d", "e"} {

@@ -13,7 +13,7 @@ type nodeReach struct {
 }
 
 func (c *nodeReach) flags(f *applet.Flags) {
-	f.BoolVar(&c.NoLAN, "no-lan", false, "neither look for nodes of the same mesh on local networks nor be found there (UDP port 7668)")
+	f.BoolVar(&c.NoLAN, "no-lan", false, "neither look for nodes of the same mesh on local networks nor be found there (UDP port 7666)")
 	f.BoolVar(&c.NoMap, "no-port-mapping", false, "do not ask gateways to map our port (PCP, NAT-PMP, UPnP)")
 	f.StringVar(&c.To, "publish", "", "to `WHOM` this node tells its addresses: cluster (default; nobody in an open mesh), peers (only sealed, to nodes it talks with) or none")
 }

@@ -24,8 +24,8 @@ import (
 	"skywire/mesh/key"
 )
 
-// DefaultPort is the UDP port of beacons.
-const DefaultPort = 7668
+// DefaultPort is the UDP port of beacons: below those of the event loops.
+const DefaultPort = 7666
 
 // Limits and times.
 const (
