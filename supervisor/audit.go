@@ -30,7 +30,7 @@ type Asked struct {
 
 // audit notes what came of a command. What is only looked at is not noted, nor each key typed into an attached app.
 func (s *Supervisor) audit(c Caller, method string, p params, err error) {
-	looks := scopeOf(method) == Read || method == "viscript.input" || method == "viscript.audit" || p.DryRun
+	looks := scopeOf(method) == Read || method == "viscript.input" || method == "viscript.resize" || method == "viscript.audit" || p.DryRun
 	if looks && !errors.Is(err, signal.ErrRefused) {
 		return
 	}

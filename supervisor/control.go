@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"skywire/signal"
+	"skywire/supervisor/proc"
 )
 
 // listen opens the sockets, so that a second viscript on the same directory fails before it does anything.
@@ -124,7 +125,9 @@ type params struct {
 	Signal  string   `json:"signal,omitempty"`
 	Text    string   `json:"text,omitempty"`              // a config.yaml
 	Within  int64    `json:"confirm_within_ms,omitempty"` // 0: at once for good
-	Version int      `json:"version,omitempty"`           // 0: the one before
+	Columns uint16   `json:"columns,omitempty"`
+	Rows    uint16   `json:"rows,omitempty"`
+	Version int      `json:"version,omitempty"` // 0: the one before
 }
 
 // control answers one request.
@@ -197,6 +200,8 @@ func (s *Supervisor) answer(ctx context.Context, r *signal.Request, p params, wh
 		return s.controlAttach(ctx, r, p, at)
 	case "viscript.input":
 		return nil, s.input(ctx, p)
+	case "viscript.resize":
+		return nil, s.resize(ctx, p)
 	case "viscript.signal":
 		return nil, s.signalApp(ctx, p)
 	}
@@ -205,13 +210,14 @@ func (s *Supervisor) answer(ctx context.Context, r *signal.Request, p params, wh
 
 // Started answers viscript.start.
 type Started struct {
-	ID uint64 `json:"id"`
+	ID  uint64 `json:"id"`
+	TTY bool   `json:"tty,omitempty"` // it has a terminal: keys are for it, whole lines are not waited for
 }
 
 func (s *Supervisor) controlStart(ctx context.Context, r *signal.Request, p params, at *attachments) (any, error) {
 	if !p.Attach {
 		id, err := s.Start(ctx, p.App, p.Args, nil)
-		return Started{id}, err
+		return Started{ID: id}, err
 	}
 	sub := NewSubscriber()
 	id, err := s.Start(ctx, p.App, p.Args, sub)
@@ -219,7 +225,7 @@ func (s *Supervisor) controlStart(ctx context.Context, r *signal.Request, p para
 		return nil, err
 	}
 	s.stream(r.Conn, id, sub, at)
-	return Started{id}, nil
+	return s.startedAs(ctx, id), nil
 }
 
 func (s *Supervisor) controlAttach(ctx context.Context, r *signal.Request, p params, at *attachments) (any, error) {
@@ -229,7 +235,19 @@ func (s *Supervisor) controlAttach(ctx context.Context, r *signal.Request, p par
 		return nil, err
 	}
 	s.stream(r.Conn, id, sub, at)
-	return Started{id}, nil
+	return s.startedAs(ctx, id), nil
+}
+
+// startedAs is the answer to whom attaches.
+func (s *Supervisor) startedAs(ctx context.Context, id uint64) Started {
+	out := Started{ID: id}
+	s.do(ctx, func() error {
+		if e := s.table[id]; e != nil {
+			out.TTY = e.app.TTY
+		}
+		return nil
+	})
+	return out
 }
 
 // Output is a notification to an attached client: raw output, or the end of the app.
@@ -310,6 +328,19 @@ func (s *Supervisor) input(ctx context.Context, p params) error {
 	}
 	_, err = in.Write(p.Data)
 	return err
+}
+
+// resize tells an app with a terminal how large that of the person is.
+func (s *Supervisor) resize(ctx context.Context, p params) error {
+	run, err := s.runningOf(ctx, p.ID)
+	if err != nil {
+		return err
+	}
+	r, ok := run.(*process)
+	if !ok || !r.tty {
+		return signal.Errorf(signal.ErrRefused, "%s has no terminal (tty: true in config.yaml)", p.ID)
+	}
+	return proc.ResizeTTY(r.input, p.Columns, p.Rows)
 }
 
 func (s *Supervisor) signalApp(ctx context.Context, p params) error {

@@ -44,6 +44,7 @@ func methods() []Method {
 		{Name: "events", Params: takes("lines", "first", "follow", "cursor", "since"), About: "what happened"},
 		{Name: "attach", Params: takes("id"), About: "notifications viscript.output until the app ends"},
 		{Name: "input", Params: takes("id", "data"), About: "writes to an app; no data ends its input"},
+		{Name: "resize", Params: takes("id", "columns", "rows"), About: "how large the terminal of who attached is"},
 		{Name: "signal", Params: takes("id", "signal"), About: "sends INT, TERM or HUP to the first process"},
 		{Name: "reload", Params: takes("dry_run"), About: "reads config.yaml again"},
 		{Name: "apply", Params: takes("text", "confirm_within_ms", "dry_run"), About: "makes text the config.yaml; returns to the old one unless confirmed in time"},
@@ -80,6 +81,7 @@ func takes(names ...string) map[string]string {
 		out[name] = map[reflect.Kind]string{
 			reflect.String: "string", reflect.Bool: "boolean", reflect.Slice: "array",
 			reflect.Int: "number", reflect.Int64: "number", reflect.Uint64: "number",
+			reflect.Uint16: "number",
 		}[kind.Kind()]
 		if name == "data" {
 			out[name] = "base64 string"

@@ -149,7 +149,7 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	spec.Limits = proc.Limits{
 		Memory: uint64(l.app.Limits.Memory), PIDs: l.app.Limits.PIDs, CPU: l.app.Limits.CPU, Files: l.app.Limits.Files, Nice: l.app.Nice,
 	}
-	if err := p.openInput(&spec, l.app.Daemon); err != nil {
+	if err := p.openInput(&spec, l.app); err != nil {
 		return nil, err
 	}
 	if theirs = append(theirs, spec.Stdin); p.input != nil {
@@ -157,6 +157,10 @@ func (s *Supervisor) launchProcess(l launch) (_ running, err error) {
 	}
 	var outs [2]*os.File
 	for i, name := range []string{streamOut, streamErr} {
+		if p.tty {
+			spec.Stdout, spec.Stderr, outs[0] = spec.Stdin, spec.Stdin, p.input
+			break
+		}
 		r, w, err := proc.Pipe(s.pipePath(l.id, name))
 		if err != nil {
 			return nil, err
@@ -226,13 +230,17 @@ func (p *process) pumpAnew(o outlet, outs [2]*os.File) {
 	p.pump(o, outs[0], outs[1], offsets{})
 }
 
-// openInput gives a program its input: ours to write, or nothing.
-func (p *process) openInput(spec *proc.Spec, daemon bool) (err error) {
-	if daemon {
+// openInput gives a program its input: ours to write, a terminal, or nothing.
+func (p *process) openInput(spec *proc.Spec, a *config.App) (err error) {
+	switch {
+	case a.Daemon:
 		spec.Stdin, err = os.Open(os.DevNull)
-		return err
+	case a.TTY:
+		p.tty, spec.TTY = true, true
+		p.input, spec.Stdin, err = proc.OpenTTY()
+	default:
+		spec.Stdin, p.input, err = os.Pipe()
 	}
-	spec.Stdin, p.input, err = os.Pipe()
 	return err
 }
 
@@ -263,6 +271,7 @@ type process struct {
 	id    uint64
 	child *proc.Child
 	input *os.File
+	tty   bool     // input is a terminal, and the output too
 	ready *os.File // readiness descriptor
 	notes *net.UnixConn
 	outs  []*os.File
@@ -271,13 +280,19 @@ type process struct {
 
 // pump reads the output for as long as somebody can write, from where an earlier run was.
 func (p *process) pump(o outlet, stdout, stderr *os.File, from offsets) {
+	if p.tty {
+		o.tap.remember()
+	}
 	for stream, f := range map[string]*os.File{streamOut: stdout, streamErr: stderr} {
 		if f == nil {
 			continue
 		}
 		p.outs = append(p.outs, f)
 		sink := newSink(o, stream, p.s.c.now)
-		spool, _ := proc.OpenSpool(p.s.spoolPath(p.id, stream)) // nil: a kill of viscript may cost what is being read
+		var spool *proc.Spool // nil: a kill of viscript may cost what is being read
+		if !p.tty {
+			spool, _ = proc.OpenSpool(p.s.spoolPath(p.id, stream))
+		}
 		p.pumps.Go(func() {
 			defer sink.flush()
 			buf := make([]byte, 8<<10)
@@ -311,10 +326,21 @@ func (p *process) Signal(sig syscall.Signal) error {
 }
 
 func (p *process) Input() io.WriteCloser {
-	if p.input == nil {
+	switch {
+	case p.input == nil:
 		return nil
+	case p.tty:
+		return ttyInput{p.input}
 	}
 	return p.input
+}
+
+// ttyInput is a terminal to write into: its end is a key, the terminal stays.
+type ttyInput struct{ *os.File }
+
+func (t ttyInput) Close() error {
+	_, err := t.Write([]byte{4})
+	return err
 }
 
 // Stop is described at running.
@@ -387,7 +413,7 @@ func (p *process) deafen() {
 // Release reads what is left in the pipes and lets go.
 func (p *process) Release() {
 	p.deafen()
-	if p.input != nil {
+	if p.input != nil && !p.tty {
 		p.input.Close()
 	}
 	deadline := time.Now().Add(waitOutput)
@@ -397,6 +423,9 @@ func (p *process) Release() {
 	p.pumps.Wait()
 	for _, f := range p.outs {
 		f.Close()
+		if p.tty { // its name is that of a device
+			continue
+		}
 		os.Remove(f.Name())
 		os.Remove(f.Name() + spoolSuffix)
 	}

@@ -94,7 +94,7 @@ func (s *Supervisor) startsAnew(e *entry, a *config.App, old, file *config.File)
 func sameProgram(e *entry, a *config.App) bool {
 	o := e.app
 	sameArgs := !slices.Equal(e.args, o.DefaultArgs) || slices.Equal(o.DefaultArgs, a.DefaultArgs)
-	return sameArgs && o.User == a.User && o.Group == a.Group && o.Nice == a.Nice && slices.Equal(o.Caps, a.Caps) && o.NoNewPrivs == a.NoNewPrivs && maps.Equal(o.Secrets, a.Secrets) && o.Limits == a.Limits && o.Ready.FD == a.Ready.FD && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
+	return sameArgs && o.TTY == a.TTY && o.User == a.User && o.Group == a.Group && o.Nice == a.Nice && slices.Equal(o.Caps, a.Caps) && o.NoNewPrivs == a.NoNewPrivs && maps.Equal(o.Secrets, a.Secrets) && o.Limits == a.Limits && o.Ready.FD == a.Ready.FD && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
 }
 
 func (s *Supervisor) apply(file *config.File, p *Plan) {

@@ -29,7 +29,7 @@ func scopeOf(method string) Scope {
 	switch strings.TrimPrefix(method, "viscript.") {
 	case "status", "apps", "help", "ps", "ping", "ru", "top", "logs", "events", "describe", "versions", "metrics":
 		return Read
-	case "start", "stop", "restart", "attach", "input", "signal":
+	case "start", "stop", "restart", "attach", "input", "resize", "signal":
 		return Operate
 	}
 	return Admin
@@ -57,7 +57,7 @@ func (s *Supervisor) admit(ctx context.Context, c Caller, method string, p param
 		s.log.Warn("command refused", "type", method, "from", c.Name)
 		return signal.Errorf(signal.ErrRefused, "%s needs the scope %s, %s has %s", strings.TrimPrefix(method, "viscript."), need, c.Name, c.Scope)
 	}
-	if need == Read || method == "viscript.input" || method == "viscript.reload" && p.DryRun {
+	if need == Read || method == "viscript.input" || method == "viscript.resize" || method == "viscript.reload" && p.DryRun {
 		return nil
 	}
 	what := strings.TrimSpace(fmt.Sprintf("%s %s%s", strings.TrimPrefix(method, "viscript."), p.App, p.ID))

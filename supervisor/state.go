@@ -247,8 +247,13 @@ func (s *Supervisor) adopt(e *entry, a savedApp, from offsets) {
 		p.input = s.handed[name]
 		delete(s.handed, name)
 	}
-	stdout, _ := proc.Reopen(s.pipePath(a.ID, streamOut))
-	stderr, _ := proc.Reopen(s.pipePath(a.ID, streamErr))
+	var stdout, stderr *os.File
+	if p.tty = e.app.TTY && p.input != nil; p.tty {
+		stdout = p.input
+	} else {
+		stdout, _ = proc.Reopen(s.pipePath(a.ID, streamOut))
+		stderr, _ = proc.Reopen(s.pipePath(a.ID, streamErr))
+	}
 	p.pump(e.out, stdout, stderr, from)
 	s.log.Info("app adopted", "id", a.ID, "app", a.App, "pid", a.Process.PID, "lives", err == nil)
 	s.watch(e, p, true)

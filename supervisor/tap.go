@@ -24,12 +24,17 @@ func NewSubscriber() *Subscriber {
 // Leave ends the subscription.
 func (s *Subscriber) Leave() { s.once.Do(func() { close(s.Done) }) }
 
+// tailBytes is how much of a terminal's output somebody who attaches gets to see.
+const tailBytes = 4 << 10
+
 // tap gives raw output to subscribers.
 type tap struct {
 	mu    sync.Mutex // guards the fields below
 	subs  []*Subscriber
 	ended bool
 	over  chan struct{}
+	tail  []byte // of a terminal: what a person who comes back sees first
+	keep  bool
 }
 
 func newTap(first *Subscriber) *tap {
@@ -44,12 +49,26 @@ func (t *tap) add(s *Subscriber) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.subs = append(t.subs, s)
+	if len(t.tail) > 0 {
+		s.C <- Chunk{streamOut, append([]byte(nil), t.tail...)} // a new one has room
+	}
+}
+
+// remember has the end of the output kept for whoever attaches.
+func (t *tap) remember() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keep = true
 }
 
 // write hands b to everyone; b stays the caller's.
 func (t *tap) write(stream string, b []byte) {
 	t.mu.Lock()
 	subs := t.subs
+	if t.keep {
+		t.tail = append(t.tail, b...)
+		t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-tailBytes):]...)
+	}
 	t.mu.Unlock()
 	gone := false
 	for _, s := range subs {

@@ -21,7 +21,8 @@ var errDetached = errors.New("detached")
 
 // attached binds input and output to app id until it ends (its exit status is returned), Ctrl-Z is pressed or ctx
 // ends. Whole lines are sent, as in 2017; Ctrl-C is sent as SIGINT, Ctrl-D ends the app's input.
-func (s *session) attached(ctx context.Context, id uint64) error {
+func (s *session) attached(ctx context.Context, started supervisor.Started, detach byte) error {
+	id := started.ID
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ref := strconv.FormatUint(id, 10)
@@ -33,6 +34,20 @@ func (s *session) attached(ctx context.Context, id uint64) error {
 	case s.input == nil: // a script: its lines are not the app's
 		close(typed)
 		conn.Call(ctx, "viscript.input", obj{"id": ref}, nil)
+	case s.input.tty != nil && started.TTY:
+		restore, err := s.raw()
+		if err != nil {
+			return err
+		}
+		defer restore()
+		out, errs = s.c.Stdout, crlf{s.c.Stdout}
+		go func() {
+			defer close(typed)
+			if s.typeKeys(ctx, ref, conn, detach) {
+				close(detached)
+			}
+		}()
+		go s.followSize(ctx, ref, conn) // ends with ctx
 	case s.input.tty != nil:
 		t, restore, err := s.terminal(ctx, ref, conn)
 		if err != nil {
@@ -124,19 +139,75 @@ func (s *session) terminal(ctx context.Context, ref string, conn *signal.Conn) (
 		defer cancel()
 		conn.Call(c, "viscript.signal", obj{"id": ref, "signal": "INT"}, nil)
 	}}
-	restore := func() {}
-	if !s.inShell { // the shell has done so already
-		old, err := term.MakeRaw(fd)
-		if err != nil {
-			return nil, nil, err
-		}
-		restore = func() { term.Restore(fd, old) }
+	restore, err := s.raw()
+	if err != nil {
+		return nil, nil, err
 	}
 	t := term.NewTerminal(k, "")
 	if w, h, err := term.GetSize(fd); err == nil && w > 0 && h > 0 {
 		t.SetSize(w, h)
 	}
 	return t, restore, nil
+}
+
+// raw has the terminal give keys as they are typed.
+func (s *session) raw() (restore func(), err error) {
+	if s.inShell { // the shell has done so already
+		return func() {}, nil
+	}
+	fd := int(s.input.tty.Fd())
+	old, err := term.MakeRaw(fd)
+	return func() { term.Restore(fd, old) }, err
+}
+
+// crlf is for what viscript itself says to a terminal that is raw.
+type crlf struct{ w io.Writer }
+
+func (c crlf) Write(b []byte) (int, error) {
+	if _, err := c.w.Write(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+// typeKeys sends what is typed to an app with a terminal of its own until the key that detaches, which it reports.
+func (s *session) typeKeys(ctx context.Context, ref string, conn *signal.Conn, detach byte) bool {
+	buf := make([]byte, 4096)
+	for {
+		n, err := s.input.read(ctx, buf)
+		i := bytes.IndexByte(buf[:n], detach)
+		if i >= 0 { // what follows is for the shell
+			s.input.rest = append(bytes.Clone(buf[i+1:n]), s.input.rest...)
+			n = i
+		}
+		if n > 0 && conn.Call(ctx, "viscript.input", obj{"id": ref, "data": buf[:n]}, nil) != nil && ctx.Err() != nil {
+			return false
+		}
+		if i >= 0 || err != nil {
+			return i >= 0
+		}
+	}
+}
+
+// sizeEvery is how often the size of the terminal is looked at: its signal belongs to the process.
+const sizeEvery = 300 * time.Millisecond
+
+// followSize tells the app how large the terminal is, at first and when that changes.
+func (s *session) followSize(ctx context.Context, ref string, conn *signal.Conn) {
+	t := time.NewTicker(sizeEvery)
+	defer t.Stop()
+	columns, rows := 0, 0
+	for {
+		if w, h, err := term.GetSize(int(s.input.tty.Fd())); err == nil && (w != columns || h != rows) && w > 0 && h > 0 {
+			columns, rows = w, h
+			conn.Call(ctx, "viscript.resize", obj{"id": ref, "columns": min(w, 1<<15), "rows": min(h, 1<<15)}, nil)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // typeLines sends lines until Ctrl-Z, which it reports.

@@ -73,7 +73,7 @@ func Verbs() []Verb {
 		{Name: "metrics", Summary: "status and resources as a text for Prometheus", run: metrics},
 		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID… [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
 		{Name: "restart", Args: "ID…", Summary: "stop and start again under the same id", run: restart},
-		{Name: "attach", Args: "ID", Summary: "bind this terminal to an app; Ctrl-Z detaches", alone: true, run: attach},
+		{Name: "attach", Args: "ID [--detach-key KEY]", Summary: "bind this terminal to an app; Ctrl-Z detaches", alone: true, run: attach},
 		{Name: "logs", Args: "ID [-f] [-n N] [--since T] [--cursor N] [--level L]", Summary: "the last lines of an app's output", run: logs},
 		{Name: "events", Args: "[-f] [-n N]", Summary: "what happened", run: events},
 		{Name: "status", Summary: "viscript itself", run: status},

@@ -91,7 +91,7 @@ func start(ctx context.Context, s *session, f *flags) error {
 	}
 	if *attached {
 		s.talk("%s#%d started; Ctrl-Z detaches", words[0], started.ID)
-		return s.attached(ctx, started.ID)
+		return s.attached(ctx, started, ctrlZ)
 	}
 	if f.json {
 		return s.printJSON(started)
@@ -101,15 +101,32 @@ func start(ctx context.Context, s *session, f *flags) error {
 }
 
 func attach(ctx context.Context, s *session, f *flags) error {
+	key := f.String("detach-key", "^Z", "the `KEY` that detaches: ^A to ^Z, ^], ^\\, ^_; for apps with a terminal that want Ctrl-Z themselves")
 	words, err := f.parse(1, 1, false)
 	if err != nil {
 		return err
+	}
+	detach, ok := controlKey(*key)
+	if !ok {
+		return f.usage(fmt.Sprintf("--detach-key %q is none of ^A to ^Z, ^], ^\\ and ^_", *key))
 	}
 	var started supervisor.Started
 	if err := s.call(ctx, "viscript.attach", obj{"id": words[0]}, &started, false); err != nil {
 		return err
 	}
-	return s.attached(ctx, started.ID)
+	return s.attached(ctx, started, detach)
+}
+
+// controlKey reads ^A.
+func controlKey(text string) (byte, bool) {
+	if len(text) != 2 || text[0] != '^' {
+		return 0, false
+	}
+	c := text[1]
+	if c >= 'a' && c <= 'z' {
+		c -= 'a' - 'A'
+	}
+	return c & 0x1f, c >= 'A' && c <= '_' && c != '[' && c != '^'
 }
 
 func ps(ctx context.Context, s *session, f *flags) error {

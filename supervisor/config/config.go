@@ -63,6 +63,7 @@ type App struct {
 	Hooks       Hooks             `yaml:"hooks"`
 	User        string            `yaml:"user"` // name or number, needs root
 	Group       string            `yaml:"group"`
+	TTY         bool              `yaml:"tty"`          // has a terminal of its own, for attach
 	Caps        []string          `yaml:"caps"`         // all capabilities that it may have; not given: those of its user
 	NoNewPrivs  bool              `yaml:"no_new_privs"` // set-user-id programs give it nothing
 	Secrets     map[string]string `yaml:"secrets"`      // name → file, handed over in CREDENTIALS_DIRECTORY at each start

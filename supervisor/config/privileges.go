@@ -35,6 +35,9 @@ func (a *App) checkPrivileges() error {
 			return fmt.Errorf("secrets.%s: the file is missing", name)
 		}
 	}
+	if a.TTY && (a.Daemon || a.Inproc) {
+		return errors.New("tty is for attach: leave daemon and inproc away")
+	}
 	if a.Inproc && (a.Caps != nil || a.NoNewPrivs || a.Secrets != nil) {
 		return errors.New("caps, no_new_privs and secrets have no effect with inproc: true, the privileges belong to viscript's process")
 	}

@@ -49,6 +49,7 @@ func (h *Host) Start(s Spec) (*Child, error) {
 		attr.Sys.Credential = &syscall.Credential{Uid: s.User.UID, Gid: s.User.GID, Groups: s.User.Groups}
 	}
 	attr.Sys.AmbientCaps = s.ambient()
+	attr.Sys.Setctty = s.TTY // Ctty is 0, Stdin
 	c := &Child{host: h, mark: s.Mark, seen: map[int]uint64{}}
 	// Held over the start, so that Reap never takes a child for an orphan.
 	h.mu.Lock()

@@ -32,6 +32,7 @@ type Spec struct {
 	Stdin  *os.File
 	Stdout *os.File
 	Stderr *os.File
+	TTY    bool       // Stdin is a terminal, and becomes its controlling one
 	Extra  []*os.File // from descriptor 3 on; nil ones stay closed
 	Mark   string     // unique to the launch; added to Env as MarkVariable
 	User   *User      // nil: as this process
