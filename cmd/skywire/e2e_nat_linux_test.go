@@ -347,6 +347,14 @@ func TestE2ENATGrid(t *testing.T) {
 		}
 		wg.Wait()
 	}
+	for i, want := range map[int]string{0: "none", 3: "port restricted cone", 4: "symmetric, sequential (+1)", 5: "symmetric", 6: "port restricted cone", 7: "none"} {
+		var s struct {
+			NAT struct{ Kind string } `json:"nat"`
+		}
+		if err := g.client[fmt.Sprintf("a%d", i)].Call(t.Context(), "node.status", nil, &s); err != nil || s.NAT.Kind != want {
+			t.Errorf("%s: node status tells %q, %v; want %q", g.sites[i].name, s.NAT.Kind, err, want)
+		}
+	}
 	var text strings.Builder
 	fmt.Fprintf(&text, "%-13s", "from, to:")
 	for _, s := range g.sites {
