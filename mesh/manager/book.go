@@ -94,7 +94,7 @@ type SignerInfo struct {
 func (i *Issuer) Call(ctx context.Context, method string, params json.RawMessage) (any, error) {
 	i.turn.Lock()
 	defer i.turn.Unlock()
-	if err := i.ready(ctx); err != nil {
+	if err := i.ready(ctx, 0); err != nil {
 		if _, ok := errors.AsType[*signal.Error](err); ok {
 			return nil, err
 		}

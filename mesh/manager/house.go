@@ -31,7 +31,7 @@ func (i *Issuer) keepHouse(ctx context.Context) {
 func (i *Issuer) Tidy(ctx context.Context) {
 	i.turn.Lock()
 	defer i.turn.Unlock()
-	if err := i.ready(ctx); err != nil {
+	if err := i.ready(ctx, learnLate); err != nil {
 		i.c.Log.Debug("nothing to issue", "err", err)
 		return
 	}

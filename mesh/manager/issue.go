@@ -4,8 +4,6 @@ package manager
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -18,7 +16,7 @@ import (
 func (i *Issuer) Answer(ctx context.Context, peer key.Public, binding [32]byte, q member.Request) member.Reply {
 	i.turn.Lock()
 	defer i.turn.Unlock()
-	if err := i.ready(ctx); err != nil {
+	if err := i.ready(ctx, learnSoon); err != nil {
 		i.c.Log.Warn("joiner turned away", "peer", peer, "err", err)
 		return member.Reply{Status: member.StatusBusy, Retry: retryBusy, Reason: "the manager is not ready"}
 	}
@@ -50,6 +48,7 @@ func (i *Issuer) join(ctx context.Context, peer key.Public, binding [32]byte, q 
 		return refuse("this manager has no such invite; ask for a new one")
 	}
 	i.count(at)
+	i.recall(o)
 	wrong, err := o.Check(binding, peer, q.Proof)
 	if wrong {
 		i.c.Log.Warn("wrong proof of an invite", "peer", peer, "id", fmt.Sprintf("%x", o.ID))
@@ -93,12 +92,8 @@ func (i *Issuer) admit(ctx context.Context, at member.Instant, o *member.Offer, 
 	if name == "" || o.Uses > 1 && len(o.Joined) > 0 {
 		name = wish
 	}
-	serial, err := i.serial(at)
-	if err != nil {
-		return refuse("%v", err)
-	}
 	raw, err := i.certify(at, member.Certificate{
-		Node: peer, Roles: o.Roles | member.RoleMember, Serial: serial, Name: i.freeName(name, peer), Tags: o.Tags,
+		Node: peer, Roles: o.Roles | member.RoleMember, Serial: i.serial(at, o.ID), Name: i.freeName(name, peer), Tags: o.Tags,
 	})
 	if err != nil {
 		i.c.Log.Error("certificate not issued", "peer", peer, "err", err)
@@ -136,13 +131,27 @@ func (i *Issuer) freeName(wish string, k key.Public) string {
 	return member.Claimed(wish[:min(len(wish), member.MaxName-5)], k)
 }
 
-// serial is new for each node that joins, and rises with time, so that of two issuers' the older one can be told.
-func (i *Issuer) serial(at member.Instant) (uint64, error) {
-	var b [8]byte
-	if _, err := rand.Read(b[5:]); err != nil {
-		return 0, err
+// serial is new for each node that joins, and rises with time, so that of two issuers' the older one can be told. Its low
+// bits are the invite's.
+func (i *Issuer) serial(at member.Instant, id member.InviteID) uint64 {
+	return uint64(i.state.Stamp(at))<<inviteBits | inviteOf(id)
+}
+
+// inviteBits are the bits of a serial that tell by which invite the node came.
+const inviteBits = 24
+
+func inviteOf(id member.InviteID) uint64 { return uint64(id[0])<<16 | uint64(id[1])<<8 | uint64(id[2]) }
+
+// recall finds in the certificates who came by an invite: an issuer restored from a backup has forgotten it, the mesh has
+// not, and what was good for one node is not good for another.
+func (i *Issuer) recall(o *member.Offer) {
+	at, made := i.at(), o.Until-int64(o.Life/time.Second)
+	for _, k := range i.state.Known() {
+		c := i.state.Member(at, k).Certificate
+		if c != nil && c.Serial&(1<<inviteBits-1) == inviteOf(o.ID) && int64(c.Serial>>inviteBits) >= made && !o.Has(k) && len(o.Joined) < member.MaxUses {
+			o.Joined = append(o.Joined, k)
+		}
 	}
-	return uint64(i.state.Stamp(at))<<24 | binary.BigEndian.Uint64(b[:]), nil
 }
 
 // errAnother is returned when another admin's certificate holds what ours may not.

@@ -24,9 +24,11 @@ const (
 	pendingLife  = 15 * time.Minute
 	retryPending = 5 // seconds, told to who waits
 	retryBusy    = 2
-	countEvery   = time.Minute    // how often the time of invites is stored
-	tellEvery    = 24 * time.Hour // how often the time is signed
-	putBatch     = 64             // statements given to the node at once
+	countEvery   = time.Minute     // how often the time of invites is stored
+	learnSoon    = 2 * time.Second // what the node holds is asked anew for joiners after this, so that they can't make us busy,
+	learnLate    = time.Minute     // and for the housekeeping
+	tellEvery    = 24 * time.Hour  // how often the time is signed
+	putBatch     = 64              // statements given to the node at once
 )
 
 // Members is what the issuer needs of the node beside it. MembersOf makes one of an app.Client.
@@ -72,6 +74,7 @@ type Issuer struct {
 	offers  map[member.InviteID]*member.Offer
 	pending map[key.Public]*pending
 	counted time.Duration // when the time of offers was last added up
+	learnt  time.Duration // when the node was last asked what it holds
 }
 
 // pending is a joiner who waits.
@@ -100,8 +103,9 @@ func (i *Issuer) at() member.Instant { return member.Instant{Up: i.c.Up(), Wall:
 // errNoCluster is what people read who ask for an invite too early.
 var errNoCluster = errors.New("the node of this box belongs to no cluster; make one with: skywire manager cluster create")
 
-// ready brings the issuer up to date with the node and its key. The caller has the turn.
-func (i *Issuer) ready(ctx context.Context) error {
+// ready brings the issuer up to date with its key and, if it last was longer than a time ago, with the node. The caller has
+// the turn.
+func (i *Issuer) ready(ctx context.Context, longer time.Duration) error {
 	if i.c.Store == nil {
 		return fmt.Errorf("nothing can be issued: %w", store.ErrNone)
 	}
@@ -112,7 +116,13 @@ func (i *Issuer) ready(ctx context.Context) error {
 		}
 		i.admin = k
 	}
-	return i.learn(ctx)
+	if up := i.c.Up(); i.state == nil || up-i.learnt >= longer {
+		if err := i.learn(ctx); err != nil {
+			return err
+		}
+		i.learnt = up
+	}
+	return nil
 }
 
 // learn takes over what the node holds, and gives it what only we have: what was signed just before a crash.

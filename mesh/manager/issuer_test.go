@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -315,6 +316,37 @@ func TestKilledBeforeTheAnswer(t *testing.T) {
 	}
 	if o.node.state.Member(o.at(), x).Rights != member.Member {
 		t.Error("the node did not hear of what was signed before the crash")
+	}
+}
+
+// The manager's box comes back from a backup that is older than a joiner: the mesh remembers him, so his invite lets in
+// nobody else, and he has what he had.
+func TestIssuerRestoredFromBackup(t *testing.T) {
+	t.Parallel()
+	o := newOffices(t, 1)[0]
+	x, y := identities(t, 1)[0].Public(), identities(t, 1)[0].Public()
+	v := o.invite(InviteParams{Name: "attic"})
+	if err := o.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	backup, err := os.ReadFile(o.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.start()
+	c := believes(t, v, o.join(v, x, ""), x)
+	if err := o.db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(o.path, backup, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.start()
+	if r := o.join(v, y, ""); r.Status != member.StatusRefused || !strings.Contains(r.Reason, "used") {
+		t.Errorf("somebody else, after the backup: %+v", r)
+	}
+	if again := believes(t, v, o.join(v, x, ""), x); again.Serial != c.Serial || again.Issued != c.Issued {
+		t.Errorf("the joiner got %+v, had %+v", again, c)
 	}
 }
 
