@@ -55,7 +55,7 @@ type Upcalls interface {
 type Config struct {
 	Network key.NetworkID
 	Self    key.Public
-	Slots   int // labels at once; 0: 4096
+	Slots   int // labels at once; 0: DefaultSlots
 	// Generation is where label generations start for slots that were not restored; 0: random. Tests set it.
 	Generation uint32
 	Loops      int // event loops, which share the lanes of each path; at most MaxLoops; 0: 1
@@ -64,8 +64,9 @@ type Config struct {
 // MaxLoops is the most event loops of a node: each needs a lane of a path, and one lane is for streams.
 const MaxLoops = maxLanes - 1
 
-// DefaultSlots bounds the label table where Config says nothing: enough for 500 relayed paths of 4 lanes both ways.
-const DefaultSlots = 4096
+// DefaultSlots bounds the label table where Config says nothing: enough for 6,000 relayed paths of 5 lanes both ways, those that
+// rest after their end included. What is not used takes no memory.
+const DefaultSlots = 64 << 10
 
 // Plane is the state that all workers read and control writes. Its methods are safe for concurrent use.
 type Plane struct {

@@ -72,7 +72,8 @@ func (r *Relay) Stats() (st RelayStats) {
 // slots is control's book about the label table.
 type slots struct {
 	base  uint32      // generation of a slot that was never used
-	state []slotState // by slot; slot 0 is never given out, so that no label is 0
+	state []slotState // by slot, grown as needed; slot 0 is never given out, so that no label is 0
+	most  int         // so many slots at most
 	next  int         // where the search starts
 }
 
@@ -83,7 +84,19 @@ type slotState struct {
 }
 
 func newSlots(n int, generation uint32) slots {
-	return slots{base: generation & genMask, state: make([]slotState, n), next: 1}
+	return slots{base: generation & genMask, most: n, next: 1}
+}
+
+// growLocked makes room for more slots, at least up to least; false if there are as many as may be.
+func (t *slots) growLocked(least int) bool {
+	had := len(t.state)
+	if had >= t.most {
+		return false
+	}
+	size := min(t.most, max(had+chunkSize, least))
+	t.state = append(t.state, make([]slotState, size-had)...)
+	t.next = max(1, had)
+	return true
 }
 
 // Alloc reserves n consecutive labels of one generation; base+i is the label of lane i. They mean nothing until installed.
@@ -91,22 +104,34 @@ func (p *Plane) Alloc(n int) (base uint32, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := &p.slots
-	if n < 1 || n > maxRun || n >= len(t.state) {
+	if n < 1 || n > maxRun || n >= t.most {
 		return 0, ErrSlots
 	}
 	now := time.Duration(p.clock.Load())
+	for {
+		if first, ok := t.findLocked(n, now); ok {
+			t.next = first + n
+			return t.takeLocked(first, n), nil
+		}
+		if !t.growLocked(0) {
+			return 0, ErrSlots
+		}
+	}
+}
+
+// findLocked returns the first slot of a run that is free.
+func (t *slots) findLocked(n int, now time.Duration) (first int, ok bool) {
 	for range 2 {
 		for first := t.next; first+n <= len(t.state); {
 			busy := t.busyLocked(first, n, now)
 			if busy < 0 {
-				t.next = first + n
-				return t.takeLocked(first, n), nil
+				return first, true
 			}
 			first = busy + 1
 		}
 		t.next = 1
 	}
-	return 0, ErrSlots
+	return 0, false
 }
 
 // busyLocked returns the last slot of the run that is not free, or -1.
@@ -137,8 +162,13 @@ func (p *Plane) Restore(base uint32, n int) error {
 	defer p.mu.Unlock()
 	t := &p.slots
 	first := int(base & slotMask)
-	if first == 0 || n < 1 || n > maxRun || first+n > len(t.state) {
+	if first == 0 || n < 1 || n > maxRun || first+n > t.most {
 		return ErrSlotTaken
+	}
+	if first+n > len(t.state) {
+		next := t.next
+		t.growLocked(first + n)
+		t.next = next
 	}
 	if t.busyLocked(first, n, 0) >= 0 {
 		return ErrSlotTaken
@@ -161,7 +191,8 @@ func (p *Plane) Taken() (n int) {
 	return n
 }
 
-// Free ends the meaning of n labels at once and lets them rest before they are given out under the next generation.
+// Free ends the meaning of n labels at once and lets them rest before they are given out under the next generation. Those
+// that never meant anything need no rest: of a setup that was refused no frame is under way, and it must not use up the table.
 // Labels that are not allocated, or of another generation, are left alone.
 func (p *Plane) Free(base uint32, n int, now time.Duration) {
 	p.Advance(now)
@@ -176,10 +207,10 @@ func (p *Plane) Free(base uint32, n int, now time.Duration) {
 		if !s.taken || (p.slots.base+s.uses)&genMask != base>>slotBits {
 			continue
 		}
-		if c := p.chunks[slot/chunkSize].Load(); c != nil {
-			c[slot%chunkSize].Store(nil)
+		*s = slotState{uses: s.uses + 1}
+		if c := p.chunks[slot/chunkSize].Load(); c != nil && c[slot%chunkSize].Swap(nil) != nil {
+			s.until = now + slotRest
 		}
-		*s = slotState{uses: s.uses + 1, until: now + slotRest}
 	}
 }
 
