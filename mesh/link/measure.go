@@ -385,3 +385,10 @@ func (s *Links) receiveMeasure(now time.Duration, l *Link, b []byte) {
 	came, _, _ := s.host.Counts(l)
 	l.meter.receive(now, f, came)
 }
+
+// usedLately tells whether data went over the link since the last key but one: only then is it worth 15 kB to look whether its size
+// has changed.
+func (s *Links) usedLately(now time.Duration, l *Link) bool {
+	data := max(s.host.Traffic(l))
+	return data != 0 && now-data < 2*s.timers.Rekey
+}

@@ -189,7 +189,7 @@ func (s *Links) opened(now time.Duration, l *Link, keys *session.Keys, from forw
 		s.dropWindows(l)
 		if l.state == Up && keys.Theirs.Boot == l.boot {
 			s.host.Changed(now, l)
-			if l.mtu.until == 0 {
+			if l.mtu.until == 0 && s.usedLately(now, l) {
 				s.reprobe(now, l)
 			}
 			return

@@ -13,7 +13,7 @@ func (n *Node) Events(ctx context.Context, p api.EventsParams) (all api.Events, 
 	for {
 		var wait <-chan struct{}
 		if err := n.do(ctx, func(now time.Duration) {
-			all = n.core.eventsAfter(now, p)
+			all = n.core.EventsAfter(now, p)
 			if len(all.Events) == 0 && p.WaitS > 0 {
 				wait = n.core.events.wait()
 			}
@@ -30,8 +30,8 @@ func (n *Node) Events(ctx context.Context, p api.EventsParams) (all api.Events, 
 	}
 }
 
-// eventsAfter returns what followed an event, as people read it.
-func (n *Core) eventsAfter(now time.Duration, p api.EventsParams) api.Events {
+// EventsAfter returns what followed an event, as people read it.
+func (n *Core) EventsAfter(now time.Duration, p api.EventsParams) api.Events {
 	found := n.events.after(p.After, p.Limit)
 	all := api.Events{Events: make([]api.Event, 0, len(found)), Next: n.events.seq, Missed: n.events.missed(p.After)}
 	wall := n.cfg.Wall()

@@ -116,6 +116,7 @@ func (n *Core) tickRecords(now time.Duration) time.Duration {
 		}
 		if e, ok := n.db.Originate(now, n.record(), n.cfg.Identity); ok {
 			n.flood(now, e, n.self)
+			n.replan(now) // what we measure counts for our own paths too
 			n.out.RecordsChanged()
 		}
 	}

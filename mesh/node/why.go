@@ -25,11 +25,12 @@ const (
 
 // Why implements api.Node.
 func (n *Node) Why(ctx context.Context, to key.Public) (w api.Why, err error) {
-	err = n.do(ctx, func(now time.Duration) { w = n.core.why(now, to) })
+	err = n.do(ctx, func(now time.Duration) { w = n.core.Why(now, to) })
 	return w, err
 }
 
-func (n *Core) why(now time.Duration, to key.Public) api.Why {
+// Why says which path traffic to a node takes, and why not another one.
+func (n *Core) Why(now time.Duration, to key.Public) api.Why {
 	w := api.Why{Key: to, Name: n.nameOf(to), Tried: []api.Tried{}, Notes: []string{}, Paths: []api.WhyChoice{}}
 	if to == n.self {
 		w.Summary, w.Direct = "this is the node itself", "no link is needed"
