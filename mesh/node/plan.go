@@ -113,7 +113,8 @@ func (n *Core) prune(now time.Duration, s *peerSession, wanted []route.Path) {
 		}
 	}
 	for _, p := range slices.Clone(s.paths) {
-		if usable > n.wanted(s) && p.source && p != s.active && p.state == pathUsable && !hasHops(wanted[:min(n.wanted(s), len(wanted))], p.hops) {
+		idle := now-p.dataAt > busyFor && now-p.created > busyFor // else something may be under way on it
+		if usable > n.wanted(s) && idle && p.source && p != s.active && p.state == pathUsable && !hasHops(wanted[:min(n.wanted(s), len(wanted))], p.hops) {
 			n.dropPath(now, p, "no longer among the best")
 			usable--
 		}

@@ -175,7 +175,7 @@ func (n *Core) pathGrey(now time.Duration, p *path) {
 	if !slices.ContainsFunc(s.paths, func(o *path) bool { return o != p && n.rank(now, o) == rankGood }) {
 		return
 	}
-	n.log.Warn("path left", "path", p.String(), "reason", "it loses data", "loss", p.loss)
+	n.log.Warn("path left", "path", p.String(), "reason", "it loses data")
 	n.notePath(EventPathSuspect, p, "it loses data")
 	s.hold(now, p.hops)
 	n.chooseActive(now, s)

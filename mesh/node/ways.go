@@ -66,7 +66,10 @@ func (n *Core) applyWays(now time.Duration, s *peerSession) {
 		}
 	}
 	s.plane.SetWays(now, v)
-	n.log.Info("paths in use", "peer", s.peer.Short(), "spread", len(s.ways.spread), "copies", s.ways.second != nil)
+	n.log.Info("flows spread", "peer", s.peer.Short(), "paths", len(s.ways.spread))
+	if s.ways.second != nil {
+		n.log.Info("packets travel twice", "peer", s.peer.Short(), "path", s.ways.second.String())
+	}
 }
 
 // waysApart returns the active path and those good ones that share no relay with it or each other, and cost not much more.
