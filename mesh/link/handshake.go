@@ -213,6 +213,7 @@ func (s *Links) crossed(now time.Duration, p *session.Pending) bool {
 func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	restarted := l.boot != 0 && l.boot != keys.Theirs.Boot
 	was := l.state
+	l.proved = now
 	again := l.boot != keys.Theirs.Boot
 	l.boot = keys.Theirs.Boot
 	l.members = keys.Theirs.Members
@@ -370,7 +371,8 @@ func (s *Links) receiveHint(now time.Duration, from forward.Endpoint, b []byte) 
 		return
 	}
 	for _, l := range s.order {
-		if l.state != Up || !l.at(from) || l.hs != nil || now-l.hsHint < s.timers.HintEvery && l.hsHint != 0 {
+		if l.state != Up || !l.at(from) || l.hs != nil || now-l.hsHint < s.timers.HintEvery && l.hsHint != 0 ||
+			now-l.proved < s.timers.HintEvery { // it is about a frame of before
 			continue
 		}
 		ours := h.Type == wire.TypeLink && h.Label == l.theirLabel && h.Counter < l.counter && h.Counter+1024 >= l.counter

@@ -209,6 +209,7 @@ type Link struct {
 	hsTries int
 	hsAt    time.Duration // when to send the next INIT; 0: none pending
 	hsHint  time.Duration // last handshake that a HINT caused
+	proved  time.Duration // when the last key of a handshake was
 
 	rekey   *session.Handshake
 	rekeyAt time.Duration
