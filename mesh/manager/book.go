@@ -206,7 +206,9 @@ func (i *Issuer) invite(ctx context.Context, p InviteParams) (any, error) {
 	p.Tags = member.SortTags(p.Tags)
 	want := &member.Certificate{Roles: p.Roles | member.RoleMember, Tags: p.Tags, Issued: 0, NotAfter: 1}
 	switch {
-	case !ok || !me.May(want):
+	case !ok || me.Powers&member.MayIssue == 0:
+		return nil, signal.Errorf(signal.ErrRefused, "%v", i.unlisted())
+	case !me.May(want):
 		return nil, signal.Errorf(signal.ErrRefused, "the admin list does not let this manager give that; see: manager cluster show")
 	case !i.state.Issuer(at, self):
 		return nil, signal.Errorf(signal.ErrRefused, "the node of this box has no certificate as a manager, which joiners look for")

@@ -66,13 +66,14 @@ func (i *Issuer) join(ctx context.Context, peer key.Public, binding [32]byte, q 
 			return i.granted(raw)
 		}
 	case i.c.Approve:
-		return i.wait(at, peer, q)
+		return i.wait(at, o, peer, q.Name)
 	}
 	return i.admit(ctx, at, o, peer, q.Name)
 }
 
 // wait puts a joiner on the list of those that a person has to approve.
-func (i *Issuer) wait(at member.Instant, peer key.Public, q member.Request) member.Reply {
+func (i *Issuer) wait(at member.Instant, o *member.Offer, peer key.Public, wish string) member.Reply {
+	wish = o.NameFor(wish)
 	p := i.pending[peer]
 	if p == nil {
 		if len(i.pending) >= maxPending {
@@ -80,20 +81,16 @@ func (i *Issuer) wait(at member.Instant, peer key.Public, q member.Request) memb
 		}
 		p = &pending{since: at.Wall}
 		i.pending[peer] = p
-		i.c.Log.Info("node waits for approval", "peer", peer, "name", q.Name)
+		i.c.Log.Info("node waits for approval", "peer", peer, "name", wish)
 	}
-	p.offer, p.name, p.asked = q.Invite, q.Name, at.Up
+	p.offer, p.name, p.asked = o.ID, wish, at.Up
 	return member.Reply{Status: member.StatusPending, Retry: retryPending, Reason: "waits for: manager approve " + peer.Short()}
 }
 
 // admit signs the first certificate of a joiner, and stores it with the offer's new state before anybody hears of it.
 func (i *Issuer) admit(ctx context.Context, at member.Instant, o *member.Offer, peer key.Public, wish string) member.Reply {
-	name := o.Name
-	if name == "" || o.Uses > 1 && len(o.Joined) > 0 {
-		name = wish
-	}
 	raw, err := i.certify(at, member.Certificate{
-		Node: peer, Roles: o.Roles | member.RoleMember, Serial: i.serial(at, o.ID), Name: i.freeName(name, peer), Tags: o.Tags,
+		Node: peer, Roles: o.Roles | member.RoleMember, Serial: i.serial(at, o.ID), Name: i.freeName(o.NameFor(wish), peer), Tags: o.Tags,
 	})
 	if err != nil {
 		i.c.Log.Error("certificate not issued", "peer", peer, "err", err)
@@ -157,12 +154,17 @@ func (i *Issuer) recall(o *member.Offer) {
 // errAnother is returned when another admin's certificate holds what ours may not.
 var errAnother = errors.New("this manager may not issue that")
 
+// unlisted says what is missing while our key may not issue.
+func (i *Issuer) unlisted() error {
+	return fmt.Errorf("the key of this manager may not sign yet; where the cluster key is: skywire manager cluster sign-admin %s", i.admin.Public())
+}
+
 // certify fills in the times and signs. Whatever the node held before is replaced by it.
 func (i *Issuer) certify(at member.Instant, c member.Certificate) ([]byte, error) {
 	list, _ := i.state.Admins()
 	me, ok := list.Find(i.admin.Public())
 	if !ok || me.Powers&member.MayIssue == 0 {
-		return nil, fmt.Errorf("the key of this manager is not in the admin list; with the cluster key: manager cluster sign-admin %s", i.admin.Public())
+		return nil, i.unlisted()
 	}
 	old := i.state.Member(at, c.Node).Certificate
 	c.Cluster, c.Admin, c.Issued = i.state.Network(), me.Key, i.state.Stamp(at)

@@ -63,6 +63,14 @@ func (o *Offer) Has(joiner key.Public) bool {
 	return false
 }
 
+// NameFor is the name that the next joiner is to have: the invite's if it has one, for the first who comes, else his wish.
+func (o *Offer) NameFor(wish string) string {
+	if o.Name == "" || o.Uses > 1 && len(o.Joined) > 0 {
+		return wish
+	}
+	return o.Name
+}
+
 // State says in one word what the offer is good for.
 func (o *Offer) State() string {
 	switch {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +52,9 @@ func decideVerb(name, method, about string) applet.Func {
 				return e.PrintJSON(m)
 			}
 			e.Talk(managerName, "%s %s: %s", m.Key, m.Name, m.State)
+			if m.State == "revoked" && slices.Contains(m.Roles, "manager") {
+				e.Talk(managerName, "it was a manager: an admin key on its box signs on until manager cluster sign-admin KEY --remove")
+			}
 			return nil
 		})
 	}
@@ -89,6 +93,10 @@ func managerInvite(ctx context.Context, e *applet.Env) int {
 	}
 	return askManager(ctx, f, func(ctx context.Context, node *app.Client) error {
 		if len(p.Contacts) == 0 {
+			// Whether it may invite at all comes before the question where joiners begin.
+			if err := callApp(ctx, node, managerName, manager.MethodSigner, nil, nil); err != nil {
+				return err
+			}
 			if p.Contacts, err = ownContacts(ctx, node); err != nil {
 				return err
 			}
