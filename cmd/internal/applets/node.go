@@ -353,7 +353,7 @@ func nodeID(ctx context.Context, e *applet.Env) int {
 		if err != nil {
 			return f.Exit(withRemedy(err))
 		}
-		info.Key, info.Address = k.Public(), key.Open().Address(k.Public()).String()
+		info.Key, info.Address = k.Public(), networkOf(f.State).Address(k.Public()).String()
 	}
 	if f.JSON {
 		return f.Exit(e.PrintJSON(info))

@@ -189,3 +189,11 @@ func nodeMembership(ctx context.Context, e *applet.Env) int {
 		return nil
 	})
 }
+
+// networkOf is the network of the node whose state lies there: its cluster's, or that of open and static meshes.
+func networkOf(state string) key.NetworkID {
+	if c, err := node.ReadCluster(state); err == nil && !c.Key.IsZero() {
+		return key.Cluster(c.Key)
+	}
+	return key.Open()
+}

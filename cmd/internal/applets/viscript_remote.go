@@ -51,9 +51,9 @@ func serveOperators(run string, log *slog.Logger) func(context.Context, *supervi
 		}
 		defer node.Close()
 		o := &operators{s: s, log: log, keys: map[key.Public]supervisor.Scope{}, open: map[key.Public]int{}}
-		o.allow(ctx, node, r.Read, supervisor.Read)
-		o.allow(ctx, node, r.Operate, supervisor.Operate)
-		o.allow(ctx, node, r.Admin, supervisor.Admin)
+		o.allow(ctx, node.Resolve, r.Read, supervisor.Read)
+		o.allow(ctx, node.Resolve, r.Operate, supervisor.Operate)
+		o.allow(ctx, node.Resolve, r.Admin, supervisor.Admin)
 		service := app.Service{Name: operatorService, Type: operatorService}
 		if o.any != supervisor.None {
 			service.Allow = []string{app.AnyMember}
@@ -99,14 +99,18 @@ func nodeOf(ctx context.Context, run string) (*app.Client, error) {
 	}
 }
 
-// allow notes the scope of keys; a word that names nobody is told and left out.
-func (o *operators) allow(ctx context.Context, node *app.Client, words []string, scope supervisor.Scope) {
+// allow notes the scope of keys; a word that names nobody is told and left out. Who may do more than look is named by key: a
+// name stands in a certificate, and whoever took a manager could give it to a key of his own.
+func (o *operators) allow(ctx context.Context, resolve func(context.Context, string) (key.Public, error), words []string, scope supervisor.Scope) {
 	for _, w := range words {
 		if w == "any" {
 			o.any = max(o.any, scope)
 			continue
 		}
-		k, err := node.Resolve(ctx, w)
+		k, err := key.Parse(w)
+		if err != nil && scope == supervisor.Read {
+			k, err = resolve(ctx, w)
+		}
 		if err != nil {
 			o.log.Warn("operator left out: no such key", "name", w, "err", err)
 			continue
