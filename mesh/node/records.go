@@ -225,10 +225,11 @@ func (n *Core) sendFresh(now time.Duration, b *neighbour) {
 	b.acks = b.acks[:0]
 }
 
-// flood passes a record on to every neighbour but the one it came from.
+// flood passes a record on to every neighbour but the one it came from. Its maker too, if others told us: of a record that an
+// earlier start of it made, or a twin makes, it must hear.
 func (n *Core) flood(now time.Duration, e *route.Entry, from key.Public) {
 	n.links.All(func(l *link.Link) {
-		if n.admittedLink(l) && l.Peer() != from && l.Peer() != e.Key {
+		if n.admittedLink(l) && l.Peer() != from {
 			n.offer(now, n.neighbour(l), e)
 		}
 	})
