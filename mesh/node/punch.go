@@ -331,7 +331,7 @@ func (n *Core) neighbourly(f wire.Punch) bool {
 	}
 	for _, c := range f.Candidates {
 		a := c.Addr.Addr()
-		if n.inOwnPrefix(a) || slices.ContainsFunc(n.reach.nat.Seen, func(o netip.AddrPort) bool { return o.Addr() == a }) {
+		if n.reach.inOwnPrefix(a) || slices.ContainsFunc(n.reach.nat.Seen, func(o netip.AddrPort) bool { return o.Addr() == a }) {
 			return true
 		}
 	}
@@ -400,7 +400,7 @@ func (n *Core) mayPunch(a netip.AddrPort) bool {
 			return false // ourselves, or everybody on the wire
 		}
 	}
-	return !private(ip) || n.inOwnPrefix(ip)
+	return !private(ip) || n.reach.inOwnPrefix(ip)
 }
 
 // lastOf returns the broadcast address of an IPv4 prefix; of another one itself.

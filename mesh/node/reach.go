@@ -95,6 +95,9 @@ func (r *reach) wrote(now time.Duration, to netip.AddrPort) {
 		return
 	}
 	w, ok := r.places[to]
+	if !ok && r.inside(to.Addr()) {
+		return // no NAT on the way
+	}
 	if !ok || now-w.last > mappingLife {
 		if !ok && len(r.places) >= maxPlaces {
 			r.forgetPlace()
@@ -167,7 +170,7 @@ func (n *Core) observations() []observation {
 	var all []observation
 	n.links.All(func(l *link.Link) {
 		o := observation{by: unmapped(l.Endpoint().Addr), at: unmapped(l.Observed())}
-		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.inside(o.by.Addr()) {
+		if l.State() != link.Up || !o.at.IsValid() || l.Endpoint().Socket >= forward.FirstTCP || n.reach.inside(o.by.Addr()) {
 			return // nobody outside
 		}
 		o.place = n.reach.places[o.by].place
@@ -280,10 +283,10 @@ func (n *Core) isLocal(a netip.AddrPort) bool {
 }
 
 // inside reports whether an address is on this box or in a network that it has a foot in, so that no NAT is between.
-func (n *Core) inside(a netip.Addr) bool { return a.IsLoopback() || private(a) && n.inOwnPrefix(a) }
+func (r *reach) inside(a netip.Addr) bool { return a.IsLoopback() || private(a) && r.inOwnPrefix(a) }
 
-func (n *Core) inOwnPrefix(a netip.Addr) bool {
-	return slices.ContainsFunc(n.reach.locals, func(l Local) bool {
+func (r *reach) inOwnPrefix(a netip.Addr) bool {
+	return slices.ContainsFunc(r.locals, func(l Local) bool {
 		return netip.PrefixFrom(l.Addr.Addr(), l.Bits).Contains(a)
 	})
 }

@@ -87,7 +87,10 @@ func TestMayPunch(t *testing.T) {
 
 func TestPlacesAreBounded(t *testing.T) {
 	t.Parallel()
-	var r reach
+	r := reach{locals: []Local{{at("192.168.1.2:7667"), 24}}}
+	if r.wrote(0, at("192.168.1.9:7667")); r.written != 0 {
+		t.Error("a neighbour on the LAN took a port of the NAT")
+	}
 	for i := range 3 * maxPlaces {
 		r.wrote(0, netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, 1}), uint16(i+1)))
 	}
