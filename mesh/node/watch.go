@@ -77,6 +77,10 @@ func (n *Core) swallowed(now time.Duration, p *path) bool {
 	}
 	s := p.sess
 	n.log.Warn("path left", "path", p.String(), "reason", "it carries probes but no data")
+	s.hold(now, p.hops)
+	if t := s.trouble(p.hops); t != nil { // the next one of the same hops answers probes as well
+		t.until = max(t.until, now+swallowPause)
+	}
 	n.pathLost(now, p, "data does not arrive")
 	for i := range s.failed {
 		if slices.Equal(s.failed[i].hops, p.hops) {
