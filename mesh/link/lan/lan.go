@@ -18,9 +18,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
-
 	"skywire/mesh/key"
 )
 
@@ -187,7 +184,7 @@ func pause(round int, lonely bool) time.Duration {
 type way interface {
 	join(i Interface) error
 	send(i Interface, b []byte) error
-	receive(b []byte) (n, index int, from netip.AddrPort, err error)
+	receive(b []byte) (n int, from netip.AddrPort, err error)
 	close()
 }
 
@@ -252,7 +249,7 @@ func (l *LAN) speak(ways []way) bool {
 func (l *LAN) listen(w way) {
 	b := make([]byte, MaxBeacon+1)
 	for failures := 0; failures < maxFailures; {
-		n, index, from, err := w.receive(b)
+		n, from, err := w.receive(b)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return
@@ -260,19 +257,19 @@ func (l *LAN) listen(w way) {
 			failures++
 		default:
 			failures = 0
-			l.hear(b[:n], index, from, time.Now())
+			l.hear(b[:n], from, time.Now())
 		}
 	}
 	l.c.Log.Warn("local network is not listened to any more")
 }
 
 // hear judges one datagram, the cheap things first.
-func (l *LAN) hear(b []byte, index int, from netip.AddrPort, now time.Time) {
+func (l *LAN) hear(b []byte, from netip.AddrPort, now time.Time) {
 	f, err := ParseBeacon(b)
 	if err != nil {
 		return
 	}
-	on, ok := l.admits(index, from.Addr(), now)
+	on, ok := l.admits(from.Addr(), now)
 	if !ok {
 		return
 	}
@@ -288,11 +285,11 @@ func (l *LAN) hear(b []byte, index int, from netip.AddrPort, now time.Time) {
 }
 
 // admits says whether a beacon is worth a look: from the wire of a known interface, and within the rate.
-func (l *LAN) admits(index int, from netip.Addr, now time.Time) (on Interface, ok bool) {
+func (l *LAN) admits(from netip.Addr, now time.Time) (on Interface, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, i := range l.interfaces {
-		if (index == 0 || i.Index == index) && onLink(from, i.Addrs) {
+		if (from.Zone() == "" || from.Zone() == i.Name) && onLink(from, i.Addrs) {
 			on, ok = i, true
 			break
 		}
@@ -330,100 +327,28 @@ func (l *LAN) fresh(at netip.AddrPort, now time.Time) bool {
 	return true
 }
 
-// way4 is the socket of IPv4.
-type way4 struct {
-	c *net.UDPConn
-	p *ipv4.PacketConn
-	g *net.UDPAddr
-}
-
-func open4(port int) (way, error) {
-	g := net.UDPAddrFromAddrPort(netip.AddrPortFrom(Group4(), uint16(port)))
-	c, err := net.ListenUDP("udp4", g) // of a group: every address, and others may have the port as well
+// listenOn opens the port for a group: on every address, and others may have the port as well.
+func listenOn(network string, group netip.Addr, port int) (*net.UDPConn, netip.AddrPort, error) {
+	at := netip.AddrPortFrom(group, uint16(port))
+	c, err := net.ListenUDP(network, net.UDPAddrFromAddrPort(at))
 	if err != nil {
-		return nil, fmt.Errorf("listen %s: %w", g, err)
+		return nil, at, fmt.Errorf("listen %s: %w", at, err)
 	}
-	p := ipv4.NewPacketConn(c)
-	_ = p.SetControlMessage(ipv4.FlagInterface, true) // not everywhere; without, the address alone tells the wire
-	return way4{c, p, g}, errors.Join(p.SetMulticastTTL(1), p.SetMulticastLoopback(true))
+	return c, at, nil
 }
 
-func (w way4) join(i Interface) error {
-	return w.p.JoinGroup(&net.Interface{Index: i.Index, Name: i.Name}, w.g)
+// receive is what one socket has to say.
+func receive(c *net.UDPConn, b []byte) (n int, from netip.AddrPort, err error) {
+	n, from, err = c.ReadFromUDPAddrPort(b)
+	return n, netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), err
 }
 
-func (w way4) send(i Interface, b []byte) error {
+// has reports whether an interface has an address of a family: there is nothing to send from without one.
+func (i Interface) has(v4 bool) bool {
 	for _, a := range i.Addrs {
-		if a.Addr().Is4() {
-			if err := w.p.SetMulticastInterface(&net.Interface{Index: i.Index, Name: i.Name}); err != nil {
-				return err
-			}
-			_, err := w.p.WriteTo(b, nil, w.g)
-			return err
+		if a.Addr().Is4() == v4 {
+			return true
 		}
 	}
-	return nil
-}
-
-func (w way4) receive(b []byte) (n, index int, from netip.AddrPort, err error) {
-	n, cm, src, err := w.p.ReadFrom(b)
-	if cm != nil {
-		index = cm.IfIndex
-	}
-	return n, index, addrOf(src), err
-}
-
-func (w way4) close() { _ = w.c.Close() }
-
-// way6 is the socket of IPv6.
-type way6 struct {
-	c *net.UDPConn
-	p *ipv6.PacketConn
-	g *net.UDPAddr
-}
-
-func open6(port int) (way, error) {
-	g := net.UDPAddrFromAddrPort(netip.AddrPortFrom(Group6(), uint16(port)))
-	c, err := net.ListenUDP("udp6", g)
-	if err != nil {
-		return nil, fmt.Errorf("listen %s: %w", g, err)
-	}
-	p := ipv6.NewPacketConn(c)
-	_ = p.SetControlMessage(ipv6.FlagInterface, true)
-	return way6{c, p, g}, errors.Join(p.SetMulticastHopLimit(1), p.SetMulticastLoopback(true))
-}
-
-func (w way6) join(i Interface) error {
-	return w.p.JoinGroup(&net.Interface{Index: i.Index, Name: i.Name}, w.g)
-}
-
-func (w way6) send(i Interface, b []byte) error {
-	for _, a := range i.Addrs {
-		if a.Addr().Is6() {
-			to := *w.g
-			to.Zone = i.Name
-			_, err := w.p.WriteTo(b, nil, &to)
-			return err
-		}
-	}
-	return nil
-}
-
-func (w way6) receive(b []byte) (n, index int, from netip.AddrPort, err error) {
-	n, cm, src, err := w.p.ReadFrom(b)
-	if cm != nil {
-		index = cm.IfIndex
-	}
-	return n, index, addrOf(src), err
-}
-
-func (w way6) close() { _ = w.c.Close() }
-
-func addrOf(a net.Addr) netip.AddrPort {
-	u, ok := a.(*net.UDPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	at := u.AddrPort()
-	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	return false
 }

@@ -59,7 +59,7 @@ func (w *wire) send(i Interface, b []byte) error {
 	return nil
 }
 
-func (w *wire) receive([]byte) (int, int, netip.AddrPort, error) { select {} }
+func (w *wire) receive([]byte) (int, netip.AddrPort, error) { select {} }
 
 func (x *node) says(s Said) []byte {
 	x.said = s
@@ -79,7 +79,7 @@ func TestNetworkBeacon(t *testing.T) {
 	a, b, stranger := newNode(t, 1, home), newNode(t, 2, home), newNode(t, 3, other)
 	raw := a.says(Said{Port: 7667, Network: true})
 	for _, x := range []*node{a, b, stranger} {
-		x.hear(raw, 3, from("10.0.0.1:7666"), time.Now())
+		x.hear(raw, from("10.0.0.1:7666"), time.Now())
 	}
 	if len(a.found)+len(stranger.found) > 0 {
 		t.Error("heard by itself, or by a stranger")
@@ -97,7 +97,7 @@ func TestNetworkBeacon(t *testing.T) {
 		bad := bytes.Clone(raw)
 		bad[i] ^= 1
 		b.found = nil
-		b.hear(bad, 3, from(fmt.Sprintf("10.0.0.%d:7666", 20+i%200)), time.Now().Add(time.Duration(i)*time.Second))
+		b.hear(bad, from(fmt.Sprintf("10.0.0.%d:7666", 20+i%200)), time.Now().Add(time.Duration(i)*time.Second))
 		if len(b.found) > 0 {
 			t.Fatalf("byte %d altered, and still heard", i)
 		}
@@ -112,13 +112,13 @@ func TestFriendBeacon(t *testing.T) {
 	c.friends = []Friend{{a.self, [32]byte{3}}} // it lists a, and a does not list it
 	raw := a.says(Said{Port: 7667, Friends: []Friend{{b.self, ab}, {publicKey(t, 91), ac}}})
 	for _, x := range []*node{b, c} {
-		x.hear(raw, 3, from("10.0.0.1:7666"), time.Now())
+		x.hear(raw, from("10.0.0.1:7666"), time.Now())
 	}
 	if len(b.found) != 1 || b.found[0].Key != a.self || len(c.found) != 0 {
 		t.Errorf("%+v %+v", b.found, c.found)
 	}
 	a.friends = []Friend{{b.self, ab}} // reflected to its sender it says nothing
-	a.hear(raw, 3, from("10.0.0.2:7666"), time.Now())
+	a.hear(raw, from("10.0.0.2:7666"), time.Now())
 	if len(a.found) > 0 {
 		t.Error("heard itself")
 	}
@@ -142,21 +142,19 @@ func TestWhoIsHeard(t *testing.T) {
 	a := newNode(t, 1, key.Open())
 	for _, c := range []struct {
 		name, from string
-		index      int
 		want       bool
 	}{
-		{"neighbour", "10.0.0.1:9", 3, true},
-		{"index not told", "10.0.0.1:9", 0, true},
-		{"link-local", "[fe80::1%eth0]:9", 3, true},
-		{"from beyond", "10.0.1.1:9", 3, false},
-		{"IPv6 from beyond", "[2001:db8::1]:9", 3, false},
-		{"unknown interface", "10.0.0.1:9", 4, false},
-		{"itself a group", "239.1.1.1:9", 3, false},
-		{"nobody", "0.0.0.0:9", 3, false},
-		{"loopback", "127.0.0.1:9", 3, false},
+		{"neighbour", "10.0.0.1:9", true},
+		{"link-local", "[fe80::1%eth0]:9", true},
+		{"from beyond", "10.0.1.1:9", false},
+		{"IPv6 from beyond", "[2001:db8::1]:9", false},
+		{"unknown interface", "[fe80::1%eth7]:9", false},
+		{"itself a group", "239.1.1.1:9", false},
+		{"nobody", "0.0.0.0:9", false},
+		{"loopback", "127.0.0.1:9", false},
 	} {
 		b := newNode(t, 2, key.Open())
-		b.hear(a.says(Said{Port: 7667, Network: true}), c.index, from(c.from), time.Now())
+		b.hear(a.says(Said{Port: 7667, Network: true}), from(c.from), time.Now())
 		if got := len(b.found) == 1; got != c.want {
 			t.Errorf("%s: heard %v", c.name, got)
 		}
@@ -172,7 +170,7 @@ func TestStorm(t *testing.T) {
 		at := now.Add(time.Duration(i) * 100 * time.Microsecond) // ten seconds
 		raw := Beacon{Port: uint16(i%60000 + 1), Random: [16]byte{byte(i), byte(i >> 8)}}
 		raw.forNetwork(key.Open(), a.self)
-		b.hear(raw.Append(nil), 3, from("10.0.0.1:7666"), at)
+		b.hear(raw.Append(nil), from("10.0.0.1:7666"), at)
 	}
 	if n := len(b.found); n > hearBurst+10*hearRate+1 {
 		t.Errorf("%d reports in ten seconds", n)
@@ -183,7 +181,7 @@ func TestStorm(t *testing.T) {
 	b.found = nil
 	raw := a.says(Said{Port: 7, Network: true})
 	for i := range 100 {
-		b.hear(raw, 3, from("10.0.0.3:7666"), now.Add(time.Minute+time.Duration(i)*100*time.Millisecond))
+		b.hear(raw, from("10.0.0.3:7666"), now.Add(time.Minute+time.Duration(i)*100*time.Millisecond))
 	}
 	if n := len(b.found); n != 5 {
 		t.Errorf("one node reported %d times in ten seconds", n)
