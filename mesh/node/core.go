@@ -151,11 +151,11 @@ type Core struct {
 	nextExpire  time.Duration
 	nextSession time.Duration
 	drops       coreDrops
+	leaving     leaving
 	proposals   map[key.Public]proposal
 	echoes      map[uint64]echo
 	meetings    map[key.Public]meeting // who was heard on local networks, see lan.go
 	echoID      uint64
-	leaving     leaving
 	events      eventRing
 	attempts    map[key.Public]*attempted // to reach nodes directly
 

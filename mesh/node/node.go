@@ -112,15 +112,14 @@ type Node struct {
 	started  time.Time
 	boot     uint64
 
-	inbox   chan func(now time.Duration)
-	missed  atomic.Uint64 // events dropped because the owner was behind
-	ended   chan struct{}
-	moved   chan struct{} // capacity 1: the network is another one now
-	members *member.State // nil: no cluster; the owner's
-	join    joining
-	resolve *resolver
-	reach   *reacher
-
+	inbox    chan func(now time.Duration)
+	missed   atomic.Uint64 // events dropped because the owner was behind
+	ended    chan struct{}
+	moved    chan struct{} // capacity 1: the network is another one now
+	members  *member.State // nil: no cluster; the owner's
+	join     joining
+	resolve  *resolver
+	reach    *reacher
 	carriers *carriers
 
 	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
@@ -389,8 +388,8 @@ func (n *Node) Run(ctx context.Context) error {
 	part("membership", n.keepMembership)
 	part("network", n.awaitMove)
 	part("resolver", n.resolve.run)
-	part("carriers", n.carriers.run)
 	n.reach.run(part)
+	part("carriers", n.carriers.run)
 	part("managers", func(ctx context.Context) error {
 		err := n.reporter.Run(ctx) // ends at once where there are none
 		if err == nil {
