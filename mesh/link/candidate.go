@@ -80,6 +80,7 @@ type Candidate struct {
 	Answered time.Duration // when it last answered a Try; 0: never
 	RTT      time.Duration // 0: unknown
 	Lost     int           // Trys in a row without an answer
+	Asked    time.Duration // when the last Try went there; 0: never
 }
 
 // Candidates returns the ways to the neighbour that are known, the present one perhaps among them.
@@ -87,7 +88,7 @@ func (l *Link) Candidates() []Candidate {
 	all := make([]Candidate, 0, len(l.candidates))
 	for i := range l.candidates {
 		c := &l.candidates[i]
-		all = append(all, Candidate{c.ep, c.answered, c.rtt, c.tries})
+		all = append(all, Candidate{c.ep, c.answered, c.rtt, c.tries, c.sent})
 	}
 	return all
 }

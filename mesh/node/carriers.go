@@ -147,6 +147,7 @@ func (c *carriers) look(ctx context.Context) {
 			if l.State() != link.Up {
 				return
 			}
+			c.n.core.triedWays(now, l)
 			if l.Initiator() {
 				works[l.Peer()] = link.CarrierOf(l.Endpoint()).String()
 			}
@@ -173,6 +174,20 @@ func (c *carriers) look(ctx context.Context) {
 				}
 			})
 		}
+	}
+}
+
+// triedWays notes, for people, what the ways of a link answered that is not on them.
+func (n *Core) triedWays(now time.Duration, l *link.Link) {
+	for _, c := range l.Candidates() {
+		a := Attempt{Carrier: link.CarrierOf(c.Endpoint).String(), Address: c.Endpoint.Addr.String(), Way: "dial", Result: "no answer"}
+		switch {
+		case c.Endpoint == l.Endpoint() || c.Asked == 0 || now-c.Asked > sweepEvery: // told before
+			continue
+		case c.Lost == 0:
+			a.Result, a.Open = fmt.Sprintf("answered in %v", c.RTT.Round(100*time.Microsecond)), true
+		}
+		n.Tried(now, l.Peer(), a)
 	}
 }
 

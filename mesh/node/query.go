@@ -120,7 +120,8 @@ func addUnresolved(all []api.Peer, r *resolver) []api.Peer {
 		row := slices.IndexFunc(all, func(a api.Peer) bool { return !p.Key.IsZero() && a.Key == p.Key })
 		if row < 0 {
 			row = len(all)
-			all = append(all, api.Peer{Key: p.Key, Carrier: "udp", State: link.Dialing.String()})
+			a, _ := parseAddress(p.Addr)
+			all = append(all, api.Peer{Key: p.Key, Carrier: a.scheme, State: link.Dialing.String()})
 		}
 		if a := &all[row]; a.State != link.Up.String() {
 			a.Reason = why[i].Error()
