@@ -18,7 +18,7 @@
 //	stream     reliable streams between nodes over QUIC; in the node only
 //	manager    sees the mesh, proposes paths                                              an app
 //	tracker    registry of services                                                       an app
-//	meshtest   whole networks in one goroutine on virtual time; meshtest/emulator is a bad link
+//	meshtest   whole networks in one goroutine on virtual time, and scripts of them; meshtest/emulator is a bad link
 //
 // mesh imports signal (the codec of all control) and nothing else of the project: devices and sockets arrive as
 // interfaces that forward declares. The table is in cmd/skywire/testdata/imports.txt, and a test holds it.
