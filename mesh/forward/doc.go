@@ -10,6 +10,7 @@
 //	inner.go      the opened packet: version, lengths, source and destination, ECN, checksum
 //	fragment.go   pieces back into a packet
 //	originate.go  a packet of ours: route, session, path, lane, cut if needed
+//	ways.go       several paths at once: which flow goes where, and which packets twice
 //	seal.go       header, counter, AEAD, hop tag, straight into the train being built
 //	backlog.go    what a full socket did not take waits here, by CoDel's law (codel.go)
 //	loop.go       the event loop that feeds a worker; pause.go stops it reading TUNs
