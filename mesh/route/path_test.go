@@ -88,7 +88,7 @@ func TestPaths(t *testing.T) {
 	trap := map[[2]int]time.Duration{{0, 1}: ms, {1, 2}: ms, {2, 5}: ms, {0, 3}: 5 * ms, {2, 3}: 5 * ms, {1, 4}: 5 * ms, {4, 5}: 5 * ms}
 	hourglass := map[[2]int]time.Duration{{0, 1}: ms, {0, 2}: ms, {1, 3}: ms, {2, 3}: ms, {3, 4}: ms, {3, 5}: ms, {4, 6}: ms, {5, 6}: ms}
 	line := map[[2]int]time.Duration{}
-	for i := range 19 {
+	for i := range 39 {
 		line[[2]int{i, i + 1}] = ms
 	}
 	for _, c := range []struct {
@@ -107,8 +107,10 @@ func TestPaths(t *testing.T) {
 		{"avoided link", 6, trap, 5, 2, Constraints{AvoidLinks: [][2]key.Public{{node(5), node(2)}}}, [][]int{{0, 1, 4, 5}}},
 		{"ends may be avoided in vain", 6, trap, 5, 1, Constraints{Avoid: []key.Public{node(0), node(5)}}, [][]int{{0, 1, 2, 5}}},
 		{"only some relays", 6, trap, 5, 2, Constraints{Only: []key.Public{node(2), node(3)}}, [][]int{{0, 3, 2, 5}}},
-		{"too long for a setup", 20, line, 16, 1, Constraints{}, nil},
-		{"just short enough", 20, line, 15, 1, Constraints{}, [][]int{{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}}},
+		{"too long for a setup", 40, line, 32, 1, Constraints{}, nil},
+		{"just short enough", 40, line, 31, 1, Constraints{}, [][]int{{
+			0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+		}}},
 		{"hop limit", 7, hourglass, 6, 1, Constraints{MaxHops: 3}, nil},
 		{"to itself", 6, trap, 0, 1, Constraints{}, nil},
 		{"to nobody", 6, trap, 77, 1, Constraints{}, nil},
