@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 	"time"
@@ -94,7 +95,7 @@ func (s *Script) read(part Source, open func(string) ([]byte, error)) error {
 func (s *Script) statement(w *words, open func(string) ([]byte, error)) (err error) {
 	switch verb := w.next(); verb {
 	case "seed":
-		s.Seed = uint64(w.count(1 << 62))
+		s.Seed = uint64(w.count(math.MaxInt))
 	case "run":
 		s.Run = w.duration(MaxRun)
 	case "node":
