@@ -14,7 +14,6 @@ import (
 	"skywire/mesh/forward"
 	"skywire/mesh/link/framed"
 	"skywire/mesh/link/tcp"
-	"skywire/mesh/link/wss"
 )
 
 // address is an ADDR in its parts.
@@ -155,13 +154,13 @@ func (c *carriers) dialer(a address, at netip.AddrPort, proxy *url.URL) (uint16,
 	if a.scheme == "tcp" {
 		return forward.FirstTCP, func(ctx context.Context) (net.Conn, error) { return tcp.Dial(ctx, at) }
 	}
-	t := wss.Target{Secure: a.scheme == "wss", Host: a.host, Port: a.port, Path: a.path, SNI: c.n.cfg.Carriers.SNI, Proxy: proxy}
+	client := c.wssClient(a, proxy)
 	return forward.FirstWSS, func(ctx context.Context) (net.Conn, error) {
 		conn, err := tcp.Dial(ctx, at)
 		if err != nil {
 			return nil, err
 		}
-		return wss.Client(ctx, conn, t)
+		return client(ctx, conn)
 	}
 }
 
@@ -170,7 +169,7 @@ func (c *carriers) upgrade(a address) (uint16, framed.Upgrade, error) {
 	if a.scheme == "tcp" {
 		return forward.FirstTCP, tcp.Prepare, nil
 	}
-	s, err := wss.NewServer(a.path, a.scheme == "wss")
+	upgrade, err := wssServer(a)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -179,7 +178,7 @@ func (c *carriers) upgrade(a address) (uint16, framed.Upgrade, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.Upgrade(conn)
+		return upgrade(conn)
 	}, nil
 }
 
@@ -189,7 +188,7 @@ func (c *carriers) proxyFor(a address) (*url.URL, error) {
 	if a.scheme != "wss" || text == "" || direct(a.host, c.n.cfg.Carriers.NoProxy) {
 		return nil, nil
 	}
-	return wss.Proxy(text)
+	return wssProxy(text)
 }
 
 // direct reports whether a host is one of those that are reached without a proxy: names, domains and prefixes by commas.
