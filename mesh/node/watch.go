@@ -81,10 +81,6 @@ func (n *Core) swallowed(now time.Duration, p *path) bool {
 	if t := s.trouble(p.hops); t != nil { // the next one of the same hops answers probes as well
 		t.until = max(t.until, now+swallowPause)
 	}
-	s.hold(now, p.hops)
-	if t := s.trouble(p.hops); t != nil {
-		t.until = max(t.until, now+swallowPause) // its probes are answered: they can't tell when it is better
-	}
 	n.pathLost(now, p, "data does not arrive")
 	for i := range s.failed {
 		if slices.Equal(s.failed[i].hops, p.hops) {
