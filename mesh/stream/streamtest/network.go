@@ -26,8 +26,9 @@ type Network struct {
 	nodes map[key.Public]*stream.Endpoint
 	down  map[key.Public]bool
 	rand  *rand.Rand
-	work  sync.WaitGroup
 	sent  int // packets
+	under int // trains under way
+	idle  *sync.Cond
 
 	// seen, if set, looks at every train; it must not keep it.
 	seen func(from, to key.Public, train []byte, seg int)
@@ -43,10 +44,12 @@ type Conditions struct {
 
 // New returns a network of the open mesh.
 func New(seed uint64, c Conditions) *Network {
-	return &Network{
+	n := &Network{
 		id: key.Open(), cond: c, nodes: map[key.Public]*stream.Endpoint{}, down: map[key.Public]bool{},
 		rand: rand.New(rand.NewPCG(seed, 1)),
 	}
+	n.idle = sync.NewCond(&n.mu)
+	return n
 }
 
 // Set changes the conditions.
@@ -83,8 +86,14 @@ func (n *Network) Join(self key.Public, e *stream.Endpoint) {
 	n.nodes[self] = e
 }
 
-// Wait returns when no packet is on its way.
-func (n *Network) Wait() { n.work.Wait() }
+// Wait returns when no packet is on its way. No WaitGroup: who sends may still be about to, and that is no mistake here.
+func (n *Network) Wait() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for n.under > 0 {
+		n.idle.Wait()
+	}
+}
 
 // Sent is how many packets were sent.
 func (n *Network) Sent() int {
@@ -133,10 +142,14 @@ func (c *carrier) SendQUIC(peer key.Public, train []byte, seg int) error {
 		n.mu.Lock()
 		return nil
 	}
-	n.work.Add(1)
+	n.under++
 	time.AfterFunc(n.cond.Delay, func() {
-		defer n.work.Done()
 		to.Deliver(c.self, kept, seg)
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if n.under--; n.under == 0 {
+			n.idle.Broadcast()
+		}
 	})
 	return nil
 }
