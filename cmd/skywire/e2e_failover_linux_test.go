@@ -59,7 +59,8 @@ func (w *world) manage() {
 // ringNode starts an end; they dial each other too, by a wire that may be down.
 func (w *world) ringNode(box string) {
 	w.t.Helper()
-	n, peers := map[string]string{"a": "1", "b": "2"}[box], []string{"--manager", w.key["m"]}
+	// The manager's node links both relays: a path over all three has no standby that shares no relay with it.
+	n, peers := map[string]string{"a": "1", "b": "2"}[box], []string{"--manager", w.key["m"], "--avoid", w.key["m"]}
 	for i, r := range []string{"r1", "r2"} {
 		peers = append(peers, "--peer", w.peer(r, fmt.Sprintf("10.%s.%d.2", n, i+1)))
 	}
@@ -177,7 +178,8 @@ func (w *world) directCut(t *testing.T, flows [2]*cutFlow, rounds int, cut, mend
 			for _, e := range [2][2]string{{"a", "b"}, {"b", "a"}} {
 				all, err := w.pathsBetween(ctx, e[0], e[1])
 				if err == nil && (len(all) < 2 || len(all[0].Hops) != 2) {
-					err = fmt.Errorf("paths %v", all)
+					why, _ := w.box[e[0]].Skywire(ctx, "node", "why", w.key[e[1]])
+					err = fmt.Errorf("paths %v; %s", all, why)
 				}
 				if err != nil {
 					return err

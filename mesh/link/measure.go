@@ -15,10 +15,12 @@ const (
 	recentLeast = 4                // of the last round trips count, however old
 	recentLife  = 30 * time.Second // and younger ones
 	idleLong    = time.Minute      // without data the pings of a link become rare
-	lossHalf    = 15 * time.Second // after which what was counted of losses weighs half
-	lossLeast   = 64               // frames that count however old
+	lossHalf    = 8 * time.Second  // after which what was counted of losses weighs half
+	lossLeast   = 32               // frames that count however old
 	lossDoubt   = 32               // fewer frames than this are taken as so many, so that one lost ping is no bad link
 	lossTold    = 8                // frames before anything is told
+	lossBad     = 0.02             // of a link that is asked often for a while, since it may have been an outage
+	lossAsk     = 30 * time.Second // that while, from its last data on
 	outage      = 4                // frames missing at once with nothing between them: that was no loss
 	flapHalf    = 15 * time.Second
 	rateLook    = 400 * time.Millisecond // of the rate at which data comes
@@ -120,8 +122,9 @@ type meter struct {
 	queued  int // pings in a row that queued
 }
 
-// restart forgets what the counts of frames said so far, and keeps what is known of losses.
-func (m *meter) restart() { m.primed = false }
+// restart forgets what was counted: the neighbour counts anew, and what got lost while it or the wire was away is no loss of the
+// link as it is now.
+func (m *meter) restart() { m.primed, m.seen, m.missing, m.told = false, 0, 0, wire.LossUnknown }
 
 // receive takes a Measure; came is how many labelled frames the data plane has received.
 func (m *meter) receive(now time.Duration, f wire.Measure, came uint64) {
@@ -306,6 +309,8 @@ func (s *Links) pingEvery(now time.Duration, l *Link) time.Duration {
 		_, _, bytes := s.host.Counts(l)
 		l.meter.flow(now, bytes)
 		return s.timers.PingBusy
+	case l.meter.loss() > lossBad && now-max(data, l.upSince) < lossAsk:
+		return s.timers.PingLost
 	case now-max(data, l.upSince) < idleLong || p.count < len(p.recent):
 		return s.timers.PingIdle
 	case l.keepAlive != 0:
