@@ -175,6 +175,9 @@ func TestHealsOnce(t *testing.T) {
 func TestHalfRestarts(t *testing.T) {
 	t.Parallel()
 	size, rounds := 20, 6
+	if testing.Short() { // with the race detector
+		size, rounds = 10, 3
+	}
 	if os.Getenv("MESHTEST_LONG") != "" {
 		size, rounds = 100, 60
 	}
