@@ -258,55 +258,59 @@ type Output struct {
 	Ended  *Item  `json:"ended,omitempty"`
 }
 
-// stream sends raw output to an attached client until either ends.
+// stream sends raw output to an attached client until either ends. It begins in the loop, before whose end nobody waits for
+// what was begun.
 func (s *Supervisor) stream(c *signal.Conn, id uint64, sub *Subscriber, at *attachments) {
 	at.add(sub)
-	s.wg.Go(func() {
-		defer sub.Leave()
-		var t *tap
-		err := s.do(s.ctx, func() error {
-			if e := s.table[id]; e != nil {
-				t = e.out.tap
+	err := s.do(s.ctx, func() error {
+		e := s.table[id]
+		if e == nil {
+			return signal.ErrNotFound
+		}
+		t := e.out.tap
+		s.wg.Go(func() { s.sendOutput(c, id, sub, t) })
+		return nil
+	})
+	if err != nil {
+		sub.Leave()
+	}
+}
+
+func (s *Supervisor) sendOutput(c *signal.Conn, id uint64, sub *Subscriber, t *tap) {
+	defer sub.Leave()
+	send := func(k Chunk) bool {
+		return c.Notify("viscript.output", Output{ID: id, Stream: k.Stream, Data: k.Data}) == nil
+	}
+	for {
+		select {
+		case k := <-sub.C:
+			if !send(k) {
+				return
 			}
-			return nil
-		})
-		if err != nil || t == nil {
+		case <-sub.Done:
+			return
+		case <-s.ctx.Done():
+			return
+		case <-t.over:
+			for {
+				select {
+				case k := <-sub.C:
+					if !send(k) {
+						return
+					}
+					continue
+				default:
+				}
+				break
+			}
+			item := Item{ID: id, State: Exited}
+			if list, err := s.items(s.ctx, func(e *entry) bool { return e.id == id }); err == nil && len(list) == 1 {
+				item = list[0]
+			}
+			c.Notify("viscript.output", Output{ID: id, Ended: &item})
 			return
 		}
-		send := func(k Chunk) bool {
-			return c.Notify("viscript.output", Output{ID: id, Stream: k.Stream, Data: k.Data}) == nil
-		}
-		for {
-			select {
-			case k := <-sub.C:
-				if !send(k) {
-					return
-				}
-			case <-sub.Done:
-				return
-			case <-s.ctx.Done():
-				return
-			case <-t.over:
-				for {
-					select {
-					case k := <-sub.C:
-						if !send(k) {
-							return
-						}
-						continue
-					default:
-					}
-					break
-				}
-				item := Item{ID: id, State: Exited}
-				if list, err := s.items(s.ctx, func(e *entry) bool { return e.id == id }); err == nil && len(list) == 1 {
-					item = list[0]
-				}
-				c.Notify("viscript.output", Output{ID: id, Ended: &item})
-				return
-			}
-		}
-	})
+	}
 }
 
 func (s *Supervisor) input(ctx context.Context, p params) error {
