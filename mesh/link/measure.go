@@ -19,8 +19,6 @@ const (
 	lossLeast   = 32               // frames that count however old
 	lossDoubt   = 32               // fewer frames than this are taken as so many, so that one lost ping is no bad link
 	lossTold    = 8                // frames before anything is told
-	lossBad     = 0.02             // of a link that is asked often for a while, since it may have been an outage
-	lossAsk     = 30 * time.Second // that while, from its last data on
 	outage      = 4                // frames missing at once with nothing between them: that was no loss
 	flapHalf    = 15 * time.Second
 	rateLook    = 400 * time.Millisecond // of the rate at which data comes
@@ -309,8 +307,6 @@ func (s *Links) pingEvery(now time.Duration, l *Link) time.Duration {
 		_, _, bytes := s.host.Counts(l)
 		l.meter.flow(now, bytes)
 		return s.timers.PingBusy
-	case l.meter.loss() > lossBad && now-max(data, l.upSince) < lossAsk:
-		return s.timers.PingLost
 	case now-max(data, l.upSince) < idleLong || p.count < len(p.recent):
 		return s.timers.PingIdle
 	case l.keepAlive != 0:
