@@ -5,20 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
-	"os"
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
-	"sync"
 
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
-	"skywire/socks"
 	"skywire/socks/proxy"
 )
 
@@ -53,198 +47,6 @@ type socksConfig struct {
 	Server socksServerConfig `yaml:"server"`
 }
 
-type socksClientConfig struct {
-	Name        string `yaml:"name"`
-	Listen      string `yaml:"listen"`
-	Server      string `yaml:"server"`
-	User        string `yaml:"user"`
-	PassFile    string `yaml:"pass_file"`
-	Open        bool   `yaml:"open"`
-	Connections int    `yaml:"connections"`
-
-	Trackers []string `yaml:"trackers"`
-}
-
-type socksServerConfig struct {
-	Name         string   `yaml:"name"`
-	Allow        []string `yaml:"allow"`
-	AllowPrivate bool     `yaml:"allow_private"`
-	Connections  int      `yaml:"connections"`
-	PerKey       int      `yaml:"per_key"`
-	Trackers     []string `yaml:"trackers"`
-}
-
-const socksClientAbout = `Runs the proxy that programs of this box use: SOCKS5 and HTTP CONNECT on one port.
-
-    curl --proxy socks5h://127.0.0.1:1080 https://example.com/     names are resolved at the exit
-    curl --proxy http://127.0.0.1:1080 https://example.com/
-    git -c http.proxy=socks5h://127.0.0.1:1080 clone …
-    ssh -o ProxyCommand='nc -X 5 -x 127.0.0.1:1080 %h %p' host
-
-With --server auto it takes the exit with the shortest round trip among those that allow this node, stays with it, and
-changes to the next when it fails. "skywire socks servers" lists them. An address beyond this box (0.0.0.0:1080) needs
---user and --pass-file, or --open if everybody who reaches it may use your exit.
-
-The 2017 form is understood: socks client NAME NODE_ADDR PORT. The node is the one of this box, as ever with --run; PORT
-is the local port.`
-
-func socksClient(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "socks client", "[flags]", socksClientAbout)
-	c := socksConfig{Client: socksClientConfig{Listen: "127.0.0.1:1080", Server: "auto"}}
-	v := &c.Client
-	f.StringVar(&v.Listen, "listen", v.Listen, "`HOST:PORT` to listen on")
-	f.StringVar(&v.Server, "server", v.Server, "the exit: `NODE` as key, petname, name.mesh or mesh address; or auto")
-	f.StringVar(&v.User, "user", "", "`NAME` that programs have to give")
-	f.StringVar(&v.PassFile, "pass-file", "", "`FILE` with the password in its first line")
-	f.BoolVar(&v.Open, "open", false, "listen beyond this box without a password")
-	f.IntVar(&v.Connections, "connections", 2048, "most connections at once (`N`)")
-	f.StringVar(&v.Name, "name", "", "`NAME` of this app beside its node")
-	f.ListVar(&v.Trackers, "tracker", "with --server auto, ask this apptracker too: `NODE` or HOST:PORT (repeatable)")
-	words, err := f.Parse(0, 3)
-	if err == nil {
-		err = f.Overlay(openSections, "socks", &c)
-	}
-	if err == nil && len(words) > 0 {
-		var port int
-		if v.Name, port, err = socksPositional(e, words); err == nil {
-			v.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		}
-	}
-	if err != nil {
-		return f.Exit(err)
-	}
-	return f.Duty(ctx, func(ctx context.Context) error { return runSocksClient(ctx, f, *v) })
-}
-
-func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) error {
-	cred, err := socksCredentials(f.Env(), v.User, v.PassFile)
-	if err != nil {
-		return err
-	}
-	node, err := awaitNode(ctx, f, 0)
-	if err != nil {
-		return err
-	}
-	defer node.Close()
-	p, err := proxy.NewClient(proxy.ClientConfig{
-		Node: proxy.ForClient(node), Listen: v.Listen, Server: v.Server, Credentials: cred, Open: v.Open,
-		Connections: v.Connections, Finders: socksFinders(node, v.Trackers), Log: f.Logger(),
-	})
-	if errors.Is(err, proxy.ErrExposed) {
-		return applet.Usagef("%w: add --user and --pass-file, or --open if that is meant, or listen on 127.0.0.1", err)
-	}
-	if err != nil {
-		return applet.WithCode(applet.BadUsage, err)
-	}
-	if err := socksKnown(ctx, node, v.Server); err != nil {
-		return err
-	}
-	if v.Name == "" {
-		v.Name = socksClientKind
-		if _, port, err := net.SplitHostPort(v.Listen); err == nil && port != "1080" {
-			v.Name += "-" + port // several clients beside one node
-		}
-	}
-	if err := node.Register(ctx, app.Registration{Name: v.Name, Kind: socksClientKind}); err != nil {
-		return fmt.Errorf("register %q with the node: %w", v.Name, err)
-	}
-	return besideNode(ctx, node, p.Run)
-}
-
-// socksKnown finds a mistyped server before anybody waits for it. A name.mesh may become known later, when the records
-// have come.
-func socksKnown(ctx context.Context, node *app.Client, server string) error {
-	if server == "" || server == "auto" || strings.HasSuffix(server, ".mesh") {
-		return nil
-	}
-	if _, err := node.Resolve(ctx, server); err != nil {
-		return fmt.Errorf("server %q: %w; say its key (skywire node id, on that box), or auto; skywire socks servers lists them", server, err)
-	}
-	return nil
-}
-
-const socksServerAbout = `Makes this box an exit: nodes that are allowed open TCP connections that come out here.
-
-    socks server --allow KEY [--allow KEY…]      these nodes (KEY: skywire node id, on the client's box; or a petname)
-    socks server --allow any                     whoever can open a session with this node
-    socks server                                 members, in a cluster; nobody, in an open mesh
-
-Addresses local to this box stay closed (private, loopback, link-local, shared, its own), whatever name leads to them,
-unless --allow-private is given: then your LAN and the services of this box are open to those allowed. Addresses of the
-mesh itself stay closed in any case.
-
-The 2017 form is understood: socks server NAME NODE_ADDR PORT. The node is the one of this box; PORT is not needed now.`
-
-func socksServer(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "socks server", "[--allow KEY]… [flags]", socksServerAbout)
-	var c socksConfig
-	v := &c.Server
-	f.ListVar(&v.Allow, "allow", "`KEY` or petname of a node that may use the exit, or any (repeatable)")
-	f.BoolVar(&v.AllowPrivate, "allow-private", false, "lead to private and local addresses too")
-	f.IntVar(&v.Connections, "connections", 2048, "most connections at once (`N`)")
-	f.IntVar(&v.PerKey, "per-key", 1024, "most connections at once of one client (`N`)")
-	f.StringVar(&v.Name, "name", socksServerKind, "`NAME` of this app beside its node")
-	f.ListVar(&v.Trackers, "tracker", "announce the exit to the apptracker of this `NODE` (repeatable)")
-	words, err := f.Parse(0, 3)
-	if err == nil {
-		err = f.Overlay(openSections, "socks", &c)
-	}
-	if err == nil && len(words) > 0 {
-		v.Name, _, err = socksPositional(e, words)
-	}
-	if err != nil {
-		return f.Exit(err)
-	}
-	return f.Duty(ctx, func(ctx context.Context) error { return runSocksServer(ctx, f, *v) })
-}
-
-func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) error {
-	if err := checkTrackers(v.Trackers); err != nil {
-		return err
-	}
-	node, err := awaitNode(ctx, f, 0)
-	if err != nil {
-		return err
-	}
-	defer node.Close()
-	keys, everybody, err := allowed(ctx, node, v.Allow)
-	if err != nil {
-		return err
-	}
-	if !everybody && len(keys) == 0 {
-		f.Env().Talk("socks", "nobody may use this exit: the mesh is open and no key is allowed. Add --allow KEY (skywire node id, on the client's box), or --allow any")
-	}
-	x, err := proxy.NewExit(proxy.ExitConfig{
-		Node: proxy.ForExit(node), Allow: keys, AllowAny: everybody, AllowPrivate: v.AllowPrivate,
-		Mesh: node.Self().Prefix, Connections: v.Connections, PerKey: v.PerKey, Log: f.Logger(),
-	})
-	if err != nil {
-		return err
-	}
-	service := app.Service{Name: proxy.Service, Type: proxy.Service}
-	if everybody {
-		service.Allow = []string{app.AnyMember}
-	}
-	for _, k := range keys {
-		service.Allow = append(service.Allow, k.String())
-	}
-	r := app.Registration{Name: v.Name, Kind: socksServerKind, Services: []app.Service{service}}
-	if err := node.Register(ctx, r); err != nil {
-		return fmt.Errorf("register %q with the node: %w", v.Name, err)
-	}
-	if everybody || len(keys) > 0 {
-		f.Logger().Info("exit open", "everybody", everybody, "keys", len(keys), "private", v.AllowPrivate)
-	}
-	return besideNode(ctx, node, func(ctx context.Context) error {
-		var wg sync.WaitGroup
-		defer wg.Wait()
-		for _, where := range v.Trackers {
-			wg.Go(func() { announceExit(ctx, node, where, f.Logger()) })
-		}
-		return x.Run(ctx)
-	})
-}
-
 // socksPositional opens NAME NODE_ADDR PORT of 2017.
 func socksPositional(e *applet.Env, words []string) (name string, port int, err error) {
 	if len(words) != 3 {
@@ -258,33 +60,6 @@ func socksPositional(e *applet.Env, words []string) (name string, port int, err 
 		return "", 0, err
 	}
 	return words[0], port, nil
-}
-
-// socksCredentials reads the password.
-func socksCredentials(e *applet.Env, user, file string) (socks.Credentials, error) {
-	switch {
-	case user == "" && file == "":
-		return socks.Credentials{}, nil
-	case user == "" || file == "":
-		return socks.Credentials{}, applet.Usagef("--user and --pass-file go together")
-	}
-	i, err := os.Stat(file)
-	if err != nil {
-		return socks.Credentials{}, fmt.Errorf("password: %w", err)
-	}
-	if i.Mode().Perm()&0o077 != 0 && i.Mode()&fs.ModeNamedPipe == 0 {
-		e.Talk("socks", "other users can read %s: chmod 600 %s", file, file)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return socks.Credentials{}, fmt.Errorf("password: %w", err)
-	}
-	line, _, _ := strings.Cut(string(b), "\n")
-	line = strings.TrimSuffix(line, "\r")
-	if line == "" || len(line) > 255 || len(user) > 255 {
-		return socks.Credentials{}, fmt.Errorf("password: %s: the first line has to hold 1 to 255 bytes", file)
-	}
-	return socks.Credentials{User: user, Password: line}, nil
 }
 
 // socksReport is one element of socks status --json.
@@ -337,53 +112,6 @@ func socksPrintStatus(e *applet.Env, all []socksReport) error {
 			return fmt.Errorf("status of %s: %w", r.Name, err)
 		}
 	}
-	return nil
-}
-
-func socksPrintClient(e *applet.Env, r socksReport) error {
-	var s proxy.ClientStatus
-	if len(r.Status) > 0 {
-		if err := json.Unmarshal(r.Status, &s); err != nil {
-			return err
-		}
-	}
-	exit := s.Exit
-	if exit == "" {
-		exit = "none yet"
-	}
-	fmt.Fprintf(e.Stdout, "%s (pid %d): listening on %s, server %s, exit %s\n", r.Name, r.PID, s.Listen, s.Server, exit)
-	fmt.Fprintf(e.Stdout, "  %d connections now; %d accepted, %d granted, %d denied, %d not understood; %s sent, %s received\n",
-		s.Connections, s.Accepted, s.Granted, s.Denied, s.Bad, applet.Bytes(s.Sent), applet.Bytes(s.Received))
-	for _, x := range s.Exits {
-		rtt := "not measured"
-		if x.RTT != nil {
-			rtt = fmt.Sprintf("%.1f ms", *x.RTT)
-		}
-		if x.Fault != "" {
-			rtt += ", " + x.Fault
-		}
-		fmt.Fprintf(e.Stdout, "  exit %s: %s\n", x.Key, rtt)
-	}
-	return nil
-}
-
-func socksPrintServer(e *applet.Env, r socksReport) error {
-	var s proxy.ExitStatus
-	if len(r.Status) > 0 {
-		if err := json.Unmarshal(r.Status, &s); err != nil {
-			return err
-		}
-	}
-	who := fmt.Sprintf("open to %d keys", s.Allow)
-	if s.AllowAny {
-		who = "open to everybody in the mesh"
-	}
-	if s.Private {
-		who += ", private addresses too"
-	}
-	fmt.Fprintf(e.Stdout, "%s (pid %d): exit %s\n", r.Name, r.PID, who)
-	fmt.Fprintf(e.Stdout, "  %d connections of %d clients now; %d made, %d refused, %d failed; %s sent, %s received\n",
-		s.Connections, s.Clients, s.Accepted, s.Refused, s.Failed, applet.Bytes(s.Sent), applet.Bytes(s.Received))
 	return nil
 }
 
