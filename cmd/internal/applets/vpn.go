@@ -56,22 +56,6 @@ type vpnConfig struct {
 	Client *vpnClientConfig `yaml:"client"`
 }
 
-type vpnServerConfig struct {
-	Exit         bool     `yaml:"exit"`
-	Subnets      []string `yaml:"subnets"`
-	Allow        []string `yaml:"allow"`
-	AllowPrivate bool     `yaml:"allow_private"`
-	NoNAT        bool     `yaml:"no_nat"`
-	Pool         string   `yaml:"pool"`
-}
-
-type vpnClientConfig struct {
-	Server  string   `yaml:"server"`
-	Exit    bool     `yaml:"exit"`
-	Exclude []string `yaml:"exclude"`
-	Accept  []string `yaml:"accept"`
-}
-
 // vpnFlags makes the flag set that the three daemons share.
 func vpnFlags(e *applet.Env, command, synopsis, about string) (*applet.Flags, *vpnConfig) {
 	f := applet.NewFlags(e, command, synopsis, about)
@@ -96,77 +80,6 @@ func vpnUp(ctx context.Context, e *applet.Env) int {
 	if err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error { return runVPN(ctx, f, c) })
-}
-
-const vpnServerAbout = `Offers what this box reaches to nodes that are allowed: the internet with --exit, networks behind it with --subnet.
-
-    vpn server --exit --allow KEY                the internet (KEY: skywire node id, on the client's box; or a petname)
-    vpn server --subnet 192.168.9.0/24 --allow KEY
-    vpn server --exit --allow any                whoever can open a session with this node
-    vpn server --exit                            members, in a cluster; nobody, in an open mesh
-
-Each client gets an IPv4 address, always the same, from 100.64.0.0/10 (--pool). Its packets leave under this box's own
-addresses, by nftables; --no-nat leaves that to you. An exit does not lead to private ranges or to this box's own
-services: offer your LAN with --subnet, or all private ranges with --allow-private.
-
-The 2017 form is understood: vpn server NAME NODE_ADDR. The node is the one of this box, as ever with --run.`
-
-func vpnServer(ctx context.Context, e *applet.Env) int {
-	f, c := vpnFlags(e, "vpn server", "[--exit] [--subnet CIDR]… [--allow KEY]… [flags]", vpnServerAbout)
-	v := &vpnServerConfig{}
-	c.Server = v
-	f.BoolVar(&v.Exit, "exit", false, "offer the internet")
-	f.ListVar(&v.Subnets, "subnet", "`CIDR` of a network behind this box to offer (repeatable)")
-	f.ListVar(&v.Allow, "allow", "`KEY` or petname of a node that may use it, or any (repeatable)")
-	f.BoolVar(&v.AllowPrivate, "allow-private", false, "the exit leads to private ranges, too")
-	f.BoolVar(&v.NoNAT, "no-nat", false, "clients keep their addresses; routes back are your matter")
-	f.StringVar(&v.Pool, "pool", vpn.DefaultPool().String(), "`CIDR` to give clients addresses from")
-	words, err := f.Parse(0, 2)
-	if err == nil {
-		err = f.Overlay(openSections, "vpn", c)
-	}
-	if err == nil && len(words) > 0 {
-		c.Name, err = vpnPositional(e, words, "NAME NODE_ADDR", 2)
-	}
-	if err != nil {
-		return f.Exit(err)
-	}
-	c.Client = nil
-	return f.Duty(ctx, func(ctx context.Context) error { return runVPN(ctx, f, c) })
-}
-
-const vpnClientAbout = `Uses a vpn server of the mesh: an address from it, the private networks it offers, and with --exit all traffic.
-
-    vpn client --server NODE --exit              everything but the LAN this box is on, IPv4 and, where the exit has it, IPv6
-    vpn client --server NODE                     only the networks that the server offers
-    vpn client --server NODE --exit --exclude 203.0.113.0/24
-
-NODE is a key, petname, name.mesh or mesh address; auto, or nothing, takes the nearest that offers a vpn. Public networks
-that a server offers are taken only with --accept CIDR. With --exit IPv6 that the exit cannot carry is refused, not
-leaked. When server or node go away, routes stay until they are back.
-
-The 2017 form is understood: vpn client NAME NODE_ADDR PORT. The node is the one of this box; PORT is not needed now.`
-
-func vpnClient(ctx context.Context, e *applet.Env) int {
-	f, c := vpnFlags(e, "vpn client", "--server NODE [--exit] [flags]", vpnClientAbout)
-	v := &vpnClientConfig{}
-	c.Client = v
-	f.StringVar(&v.Server, "server", "auto", "`NODE` to use, or auto")
-	f.BoolVar(&v.Exit, "exit", false, "send everything through it")
-	f.ListVar(&v.Exclude, "exclude", "`CIDR` that stays out of the tunnel (repeatable)")
-	f.ListVar(&v.Accept, "accept", "public `CIDR` that the server may take over (repeatable)")
-	words, err := f.Parse(0, 3)
-	if err == nil {
-		err = f.Overlay(openSections, "vpn", c)
-	}
-	if err == nil && len(words) > 0 {
-		c.Name, err = vpnPositional(e, words, "NAME NODE_ADDR PORT", 3)
-	}
-	if err != nil {
-		return f.Exit(err)
-	}
-	c.Server = nil
 	return f.Duty(ctx, func(ctx context.Context) error { return runVPN(ctx, f, c) })
 }
 
@@ -237,31 +150,16 @@ func vpnSettings(f *applet.Flags, c *vpnConfig) (vpn.Config, error) {
 	out := vpn.Config{
 		Name: c.Name, Run: f.Run, State: f.State, Device: c.Device, MTU: c.MTU, Plain: c.Plain, Log: f.Logger(),
 	}
-	if s := c.Server; s != nil {
-		subnets, err := vpnPrefixes("subnet", s.Subnets)
-		if err != nil {
+	var err error
+	if c.Server != nil {
+		if out.Server, err = c.Server.settings(); err != nil {
 			return out, err
-		}
-		pool := vpn.DefaultPool()
-		if s.Pool != "" {
-			if pool, err = vpnPrefix("pool", s.Pool); err != nil {
-				return out, err
-			}
-		}
-		out.Server = &vpn.ServerConfig{
-			Exit: s.Exit, Subnets: subnets, Allow: s.Allow, AllowPrivate: s.AllowPrivate, NoNAT: s.NoNAT, Pool: pool,
 		}
 	}
-	if s := c.Client; s != nil {
-		exclude, err := vpnPrefixes("exclude", s.Exclude)
-		if err != nil {
+	if c.Client != nil {
+		if out.Client, err = c.Client.settings(); err != nil {
 			return out, err
 		}
-		accept, err := vpnPrefixes("accept", s.Accept)
-		if err != nil {
-			return out, err
-		}
-		out.Client = &vpn.ClientConfig{Server: s.Server, Exit: s.Exit, Exclude: exclude, Accept: accept}
 	}
 	return out, nil
 }
@@ -288,22 +186,6 @@ func vpnPrefix(flag, word string) (netip.Prefix, error) {
 		return p, fmt.Errorf("--%s %q is no CIDR such as 192.168.9.0/24", flag, word)
 	}
 	return p.Masked(), nil
-}
-
-// vpnAllowed opens the words of --allow in the form that services state.
-func vpnAllowed(ctx context.Context, node *app.Client, words []string) ([]string, error) {
-	keys, everybody, err := allowed(ctx, node, words)
-	if err != nil {
-		return nil, err
-	}
-	if everybody {
-		return []string{app.AnyMember}, nil
-	}
-	var all []string
-	for _, k := range keys {
-		all = append(all, k.String())
-	}
-	return all, nil
 }
 
 // vpnReport is what vpn status --json prints.
@@ -362,33 +244,11 @@ func vpnPrint(e *applet.Env, r vpnReport) {
 	p("%s (pid %d): %s on %s, address %s, mtu %d, up %s", r.Name, r.PID, r.State, r.Device, r.Address, r.MTU,
 		time.Since(r.Started).Round(time.Second))
 	p("  %s received, %s sent", applet.Bytes(r.RxBytes), applet.Bytes(r.TxBytes))
-	if s := r.Server; s != nil {
-		offer := vpnJoin(s.Subnets)
-		if s.Exit {
-			offer = strings.TrimSpace("the internet (IPv6: " + vpnYesNo(s.IPv6) + ") " + offer)
-		}
-		p("  server at %s: offers %s; %d clients", s.IPv4, offer, len(s.Clients))
-		for _, c := range s.Clients {
-			p("    %s %s exit: %s, since %s", c.IPv4, c.Key, vpnYesNo(c.Exit), c.Since.Format(time.RFC3339))
-		}
+	if r.Server != nil {
+		vpnPrintServer(p, r.Server)
 	}
-	c := r.Client
-	if c == nil {
-		return
-	}
-	p("  client of %s", c.Server)
-	if c.IPv4.IsValid() {
-		p("    address %s, gateway %s, rtt %.1f ms", c.IPv4, c.Gateway, c.RTT)
-		p("    exit: %s, IPv6 through it: %s, networks: %s", vpnYesNo(c.Exit), vpnYesNo(c.IPv6), vpnJoin(c.Subnets))
-	}
-	if len(c.Refused) > 0 {
-		p("    offered and not taken: %s", vpnJoin(c.Refused))
-	}
-	if c.LeakCheck != "" {
-		p("    leak check: %s", c.LeakCheck)
-	}
-	if c.Error != "" {
-		p("    %s", c.Error)
+	if r.Client != nil {
+		vpnPrintClient(p, r.Client)
 	}
 }
 

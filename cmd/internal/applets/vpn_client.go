@@ -1,0 +1,80 @@
+package applets
+
+import (
+	"context"
+
+	"skywire/cmd/internal/applet"
+	"skywire/tun/vpn"
+)
+
+type vpnClientConfig struct {
+	Server  string   `yaml:"server"`
+	Exit    bool     `yaml:"exit"`
+	Exclude []string `yaml:"exclude"`
+	Accept  []string `yaml:"accept"`
+}
+
+// settings turns the words into the client's settings.
+func (c *vpnClientConfig) settings() (*vpn.ClientConfig, error) {
+	exclude, err := vpnPrefixes("exclude", c.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	accept, err := vpnPrefixes("accept", c.Accept)
+	if err != nil {
+		return nil, err
+	}
+	return &vpn.ClientConfig{Server: c.Server, Exit: c.Exit, Exclude: exclude, Accept: accept}, nil
+}
+
+const vpnClientAbout = `Uses a vpn server of the mesh: an address from it, the private networks it offers, and with --exit all traffic.
+
+    vpn client --server NODE --exit              everything but the LAN this box is on, IPv4 and, where the exit has it, IPv6
+    vpn client --server NODE                     only the networks that the server offers
+    vpn client --server NODE --exit --exclude 203.0.113.0/24
+
+NODE is a key, petname, name.mesh or mesh address; auto, or nothing, takes the nearest that offers a vpn. Public networks
+that a server offers are taken only with --accept CIDR. With --exit IPv6 that the exit cannot carry is refused, not
+leaked. When server or node go away, routes stay until they are back.
+
+The 2017 form is understood: vpn client NAME NODE_ADDR PORT. The node is the one of this box; PORT is not needed now.`
+
+func vpnClient(ctx context.Context, e *applet.Env) int {
+	f, c := vpnFlags(e, "vpn client", "--server NODE [--exit] [flags]", vpnClientAbout)
+	v := &vpnClientConfig{}
+	c.Client = v
+	f.StringVar(&v.Server, "server", "auto", "`NODE` to use, or auto")
+	f.BoolVar(&v.Exit, "exit", false, "send everything through it")
+	f.ListVar(&v.Exclude, "exclude", "`CIDR` that stays out of the tunnel (repeatable)")
+	f.ListVar(&v.Accept, "accept", "public `CIDR` that the server may take over (repeatable)")
+	words, err := f.Parse(0, 3)
+	if err == nil {
+		err = f.Overlay(openSections, "vpn", c)
+	}
+	if err == nil && len(words) > 0 {
+		c.Name, err = vpnPositional(e, words, "NAME NODE_ADDR PORT", 3)
+	}
+	if err != nil {
+		return f.Exit(err)
+	}
+	c.Server = nil
+	return f.Duty(ctx, func(ctx context.Context) error { return runVPN(ctx, f, c) })
+}
+
+// vpnPrintClient prints the client's part of the status, a line a call of p.
+func vpnPrintClient(p func(format string, args ...any), c *vpn.ClientStatus) {
+	p("  client of %s", c.Server)
+	if c.IPv4.IsValid() {
+		p("    address %s, gateway %s, rtt %.1f ms", c.IPv4, c.Gateway, c.RTT)
+		p("    exit: %s, IPv6 through it: %s, networks: %s", vpnYesNo(c.Exit), vpnYesNo(c.IPv6), vpnJoin(c.Subnets))
+	}
+	if len(c.Refused) > 0 {
+		p("    offered and not taken: %s", vpnJoin(c.Refused))
+	}
+	if c.LeakCheck != "" {
+		p("    leak check: %s", c.LeakCheck)
+	}
+	if c.Error != "" {
+		p("    %s", c.Error)
+	}
+}
