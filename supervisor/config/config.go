@@ -115,9 +115,9 @@ type Web struct {
 	Metrics bool   `yaml:"metrics"` // /metrics for Prometheus, without a login
 }
 
-// Remote says who may do what here over the mesh: keys or petnames of nodes, or any. Each scope includes those before it.
+// Remote says who may do what here over the mesh, by the keys of their nodes. Each scope includes those before it.
 type Remote struct {
-	Read    []string `yaml:"read"`    // look: ps, ru, logs, events
+	Read    []string `yaml:"read"`    // look: ps, ru, logs, events; names of nodes and any too
 	Operate []string `yaml:"operate"` // start, stop and attach to what is configured
 	Admin   []string `yaml:"admin"`   // reload and upgrade too
 }
@@ -199,7 +199,23 @@ func (s *Settings) check() error {
 	if slices.Contains(s.Remote.Operate, "any") || slices.Contains(s.Remote.Admin, "any") {
 		return invalid("settings.remote: any may read at most; name the keys that may operate or admin")
 	}
+	for _, k := range slices.Concat(s.Remote.Operate, s.Remote.Admin) {
+		if !looksLikeKey(k) {
+			return invalid("settings.remote: %q is no key, and who may operate or admin is named by key: a name could be certified for another key; "+
+				"skywire node id prints it on that box", k)
+		}
+	}
 	return nil
+}
+
+// looksLikeKey reports whether s has the form of a node's public key, 52 letters of base32 or 64 of hex. Who reads keys
+// says whether it is one.
+func looksLikeKey(s string) bool {
+	letters := "abcdefghijklmnopqrstuvwxyz234567"
+	if len(s) == 64 {
+		letters = "0123456789abcdef"
+	}
+	return (len(s) == 52 || len(s) == 64) && strings.Trim(strings.ToLower(s), letters) == ""
 }
 
 func (f *File) parseApps() error {

@@ -99,6 +99,9 @@ func TestErrorsNameLineAndRemedy(t *testing.T) {
 		{"tab", "apps:\n\ta: 1\n", "line 2"},
 		{"documents", "apps: {}\n---\napps: {}\n", "more than one document"},
 		{"legacy", "apps:\n  a: {path: x, legacy: true}\n", "line 2: apps.a: legacy needs settings.signal_tcp"},
+		{"operator by name", "settings:\n  remote: {operate: [boss]}\n", `"boss" is no key, and who may operate or admin is named by key`},
+		{"admin by short key", "settings:\n  remote: {admin: [abcdefghijklmnopqrst]}\n", "is no key"},
+		{"anybody as operator", "settings:\n  remote: {operate: [any]}\n", "any may read at most"},
 		{"inproc env", "apps:\n  a: {path: node, inproc: true, env: {A: b}}\n", "env has no effect"},
 	}
 	for _, tt := range tests {

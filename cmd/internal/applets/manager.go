@@ -180,26 +180,28 @@ func askManager(ctx context.Context, f *applet.Flags, ask func(ctx context.Conte
 	})
 }
 
+// managerPages asks the manager for all pages of a list; after names the last element of the page before.
+func managerPages[T any](ctx context.Context, node *app.Client, method string, after func(last T) any) ([]T, error) {
+	all := []T{}
+	var last T
+	for {
+		var page []T
+		if err := callApp(ctx, node, managerName, method, after(last), &page); err != nil || len(page) == 0 {
+			return all, err
+		}
+		all, last = append(all, page...), page[len(page)-1]
+	}
+}
+
 func managerNodes(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "manager nodes", "[--json]", "Lists all nodes that the manager of this box knows.")
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
 	return askManager(ctx, f, func(ctx context.Context, node *app.Client) error {
-		all := []manager.NodeInfo{}
-		for {
-			var p manager.NodesParams
-			if len(all) > 0 {
-				p.After = all[len(all)-1].Key
-			}
-			var page []manager.NodeInfo
-			if err := callApp(ctx, node, managerName, manager.MethodNodes, p, &page); err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			all = append(all, page...)
+		all, err := managerPages(ctx, node, manager.MethodNodes, func(last manager.NodeInfo) any { return manager.NodesParams{After: last.Key} })
+		if err != nil {
+			return err
 		}
 		if f.JSON {
 			return e.PrintJSON(all)
@@ -253,20 +255,9 @@ func managerLinks(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return askManager(ctx, f, func(ctx context.Context, node *app.Client) error {
-		all := []manager.LinkInfo{}
-		for {
-			var p manager.LinksParams
-			if len(all) > 0 {
-				p.AfterA, p.AfterB = all[len(all)-1].A, all[len(all)-1].B
-			}
-			var page []manager.LinkInfo
-			if err := callApp(ctx, node, managerName, manager.MethodLinks, p, &page); err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			all = append(all, page...)
+		all, err := managerPages(ctx, node, manager.MethodLinks, func(last manager.LinkInfo) any { return manager.LinksParams{AfterA: last.A, AfterB: last.B} })
+		if err != nil {
+			return err
 		}
 		if f.JSON {
 			return e.PrintJSON(all)

@@ -213,20 +213,9 @@ func managerMembers(ctx context.Context, e *applet.Env) int {
 		return f.Exit(err)
 	}
 	return askManager(ctx, f, func(ctx context.Context, node *app.Client) error {
-		all := []manager.MemberInfo{}
-		for {
-			var p manager.MembersParams
-			if len(all) > 0 {
-				p.After = all[len(all)-1].Key
-			}
-			var page []manager.MemberInfo
-			if err := callApp(ctx, node, managerName, manager.MethodMembers, p, &page); err != nil {
-				return err
-			}
-			if len(page) == 0 {
-				break
-			}
-			all = append(all, page...)
+		all, err := managerPages(ctx, node, manager.MethodMembers, func(last manager.MemberInfo) any { return manager.MembersParams{After: last.Key} })
+		if err != nil {
+			return err
 		}
 		if f.JSON {
 			return e.PrintJSON(all)
