@@ -13,6 +13,8 @@ var (
 	ErrCommand = errors.New("command not supported, only CONNECT is")
 	// ErrAddress is returned when the target is no address and no name that could be dialled.
 	ErrAddress = errors.New("not a target")
+	// ErrFragment is returned when a UDP packet is a fragment: none are put together here.
+	ErrFragment = errors.New("fragments are not supported")
 	// ErrTooLong is returned when an HTTP request exceeds the limits on lines and headers.
 	ErrTooLong = errors.New("request too long")
 )
