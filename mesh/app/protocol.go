@@ -43,7 +43,7 @@ type Service struct {
 	Name  string   `json:"name"` // what Dial names
 	Type  string   `json:"type"`
 	Port  uint16   `json:"port,omitempty"`
-	Allow []string `json:"allow,omitempty"` // keys in text form, AnyMember, Guests; empty: nobody
+	Allow []string `json:"allow,omitempty"` // keys in text form, AnyMember, Guests, TagMark and a tag; empty: nobody
 	Meta  string   `json:"meta,omitempty"`
 
 	Key    key.Public `json:"key,omitzero"`

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/mesh/link"
 )
@@ -25,7 +26,8 @@ const (
 	EventNodeGone     = "node_gone"  // its record aged or was revoked
 	EventNodeLinks    = "node_links" // a node states other links than before
 	EventManager      = "manager"
-	EventMember       = "member"  // certificates, revocations, our own membership
+	EventMember       = app.EventMember // our own membership, and what neighbours are
+	EventCertificate  = app.EventCertificate
 	EventNetwork      = "network" // addresses, interfaces or NAT of this box
 	EventTwin         = "twin"
 	EventUnreachable  = "unreachable" // traffic for a node that no path leads to
@@ -58,7 +60,7 @@ type eventRing struct {
 
 // news tells which kinds are about others.
 func (e Event) news() bool {
-	return e.Kind == EventNodeKnown || e.Kind == EventNodeGone || e.Kind == EventNodeLinks
+	return e.Kind == EventCertificate || e.Kind == EventNodeKnown || e.Kind == EventNodeGone || e.Kind == EventNodeLinks
 }
 
 func (r *eventRing) add(e Event) {

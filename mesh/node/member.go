@@ -374,9 +374,11 @@ func (n *Core) changed(now time.Duration, ch member.Change, raw []byte, from *ne
 	})
 	if ch.All {
 		n.rejudgeAll(now)
+		n.note(EventCertificate, key.Public{}, "the admin list changed", "")
 	}
 	for _, k := range ch.Keys {
 		n.rejudge(now, k)
+		n.note(EventCertificate, k, "", n.standing(k).Why)
 	}
 	n.routesAt = true
 }

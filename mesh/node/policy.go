@@ -65,9 +65,22 @@ func (n *Core) refreshRoutes() {
 		return
 	}
 	n.routesAt = false
+	var own forward.Own
+	if a := n.ownIPv4(); a.IsValid() {
+		own.Addresses = []netip.Addr{a}
+	}
+	n.plane.SetOwn(own)
 	r := n.buildRoutes()
 	n.hosts.Store(r)
 	n.plane.SetRoutes(r)
+}
+
+// ownIPv4 is the address that our certificate gives us, invalid if there is none.
+func (n *Core) ownIPv4() netip.Addr {
+	if !n.clustered() || !n.belongs(n.self) {
+		return netip.Addr{}
+	}
+	return n.members.state.IPv4(n.self)
 }
 
 func (n *Core) buildRoutes() *forward.Routes {
@@ -108,10 +121,14 @@ func (n *Core) ownerOf(packet []byte) (key.Public, bool) {
 	if k, ok := n.atIPv4(dst); ok {
 		return k, true
 	}
+	return n.policyOwner(dst)
+}
+
+// policyOwner is the node to which the policy's routes send an address.
+func (n *Core) policyOwner(a netip.Addr) (owner key.Public, ok bool) {
 	best := -1
-	var owner key.Public
 	for _, r := range n.policy.Routes {
-		if r.Prefix.Contains(dst) && r.Prefix.Bits() > best {
+		if r.Prefix.Contains(a) && r.Prefix.Bits() > best {
 			best, owner = r.Prefix.Bits(), r.Key
 		}
 	}

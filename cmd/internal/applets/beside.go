@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,6 +135,29 @@ func allowed(ctx context.Context, node *app.Client, words []string) (keys []key.
 		}
 	}
 	return keys, everybody, nil
+}
+
+// allowWords opens the words of --allow, KEY, petname, @TAG or any, in the form that services state; a nil list is nobody.
+func allowWords(ctx context.Context, node *app.Client, words []string) ([]string, error) {
+	var out, names []string
+	for _, w := range words {
+		if len(w) > len(app.TagMark) && strings.HasPrefix(w, app.TagMark) && w != app.Guests {
+			out = append(out, w)
+			continue
+		}
+		names = append(names, w)
+	}
+	if len(names) == 0 && len(out) > 0 {
+		return out, nil
+	}
+	keys, everybody, err := allowed(ctx, node, names)
+	if everybody {
+		return []string{app.AnyMember}, err
+	}
+	for _, k := range keys {
+		out = append(out, k.String())
+	}
+	return out, err
 }
 
 // nodeAddr2017 looks at the NODE_ADDR of a form of 2017. An app speaks to the node of its own box now, so another box's

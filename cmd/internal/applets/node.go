@@ -51,6 +51,7 @@ func nodeApplet() applet.Applet {
 			{Name: "ping", Args: "NODE [-c N] [-i S]", Summary: "round trips end to end over the mesh", Run: nodePing},
 			{Name: "trace", Args: "NODE", Summary: "the path hop by hop", Run: nodeTrace},
 			{Name: "why", Args: "NODE", Summary: "why this path and not another", Run: nodeWhy},
+			{Name: "whois", Args: "NODE|ADDRESS", Summary: "whose key, name or address it is", Run: nodeWhois},
 			{Name: "events", Args: "[-f] [-n N]", Summary: "what changed, and why", Run: nodeEvents},
 			{Name: "bench", Args: "NODE [-t S]", Summary: "throughput of a stream to a node, both ways", Run: nodeBench},
 			{Name: "join", Args: "INVITE|-", Summary: "become a member of a cluster, by an invite of its manager", Run: nodeJoin},

@@ -29,6 +29,7 @@ type fakeNode struct {
 	tuns    []app.TUN
 	policy  app.Policy
 	strange map[key.Public]bool // no members
+	tags    map[key.Public][]string
 
 	records  []api.Record
 	services []app.Service
@@ -92,6 +93,13 @@ func (f *fakeNode) Member(k key.Public) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return !f.strange[k]
+}
+
+func (f *fakeNode) Whois(_ context.Context, name string) (app.Identity, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	k, err := key.Parse(name)
+	return app.Identity{Key: k, Address: f.network.Address(k), Tags: f.tags[k], Member: !f.strange[k]}, err
 }
 
 func (f *fakeNode) AttachTUN(_ context.Context, t app.TUN, queues []*os.File) error {

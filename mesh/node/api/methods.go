@@ -49,6 +49,7 @@ func (s *Server) table() map[string]method {
 		"node.records":  {anyone, s.nodeRecords},
 		"node.services": {anyone, s.nodeServices},
 		"node.resolve":  {anyone, s.resolve},
+		"node.whois":    {anyone, s.whois},
 		"node.ping":     {anyone, s.ping},
 		"node.trace":    {anyone, toKey(s, s.node.Trace)},
 		"node.why":      {anyone, toKey(s, s.node.Why)},
@@ -172,6 +173,17 @@ func (s *Server) resolve(ctx context.Context, c *call) (any, error) {
 	}
 	k, err := s.lookup(ctx, p.Name)
 	return KeyResult{k}, err
+}
+
+func (s *Server) whois(ctx context.Context, c *call) (any, error) {
+	var p NameParams
+	if err := c.Bind(&p); err != nil {
+		return nil, err
+	}
+	if p.Name == "" {
+		return nil, signal.Errorf(signal.ErrUsage, "no node named")
+	}
+	return s.node.Whois(ctx, p.Name)
 }
 
 func (s *Server) nodeServices(ctx context.Context, c *call) (any, error) {

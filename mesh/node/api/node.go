@@ -33,6 +33,8 @@ type Node interface {
 	Services(ctx context.Context, typ string) ([]app.Service, error)
 	// Resolve turns a key, petname, name.mesh or mesh address into a key.
 	Resolve(ctx context.Context, name string) (key.Public, error)
+	// Whois says who is called so, or has an address, or receives what is sent there.
+	Whois(ctx context.Context, name string) (app.Identity, error)
 	Ping(ctx context.Context, to key.Public) (time.Duration, error)
 	Explainer
 	// Member tells whether a peer belongs to the mesh, for services that admit any member.
@@ -191,7 +193,7 @@ type KeyParams struct {
 	Key string `json:"key"` // any form that Resolve takes
 }
 
-// NameParams is node.resolve.
+// NameParams is node.resolve and node.whois.
 type NameParams struct {
 	Name string `json:"name"`
 }

@@ -19,7 +19,7 @@ import (
 type registry struct {
 	streams Streams
 	offer   func(ctx context.Context, s *service, in *stream.Incoming)
-	member  func(key.Public) bool
+	members members
 
 	change sync.Mutex // serialises register and leave; taken before mu
 
@@ -28,6 +28,15 @@ type registry struct {
 	offered map[string]*service
 	changed chan struct{}
 }
+
+// members is what the registry asks about peers; Node has it.
+type members interface {
+	Member(peer key.Public) bool
+	Whois(ctx context.Context, name string) (app.Identity, error)
+}
+
+// tagsTimeout bounds the look at a peer's certificate.
+const tagsTimeout = 5 * time.Second
 
 // entry is one app.
 type entry struct {
@@ -45,6 +54,7 @@ type service struct {
 	owner  uint32 // uid
 	any    bool
 	guests bool // those too who are not members
+	tagged bool // Allow names tags
 	allow  map[key.Public]bool
 	gone   chan struct{} // closed when it is no longer offered
 	remove func()
@@ -56,9 +66,9 @@ type service struct {
 	streams int
 }
 
-func newRegistry(st Streams, offer func(context.Context, *service, *stream.Incoming), member func(key.Public) bool) *registry {
+func newRegistry(st Streams, offer func(context.Context, *service, *stream.Incoming), m members) *registry {
 	return &registry{
-		streams: st, offer: offer, member: member,
+		streams: st, offer: offer, members: m,
 		apps: map[string]*entry{}, offered: map[string]*service{}, changed: make(chan struct{}),
 	}
 }
@@ -77,7 +87,7 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	r.drop(conn)
 	for i, s := range e.services {
 		remove, err := r.streams.Handle(s.Name, stream.Service{
-			Allow:  func(k key.Public) bool { return s.guests || (s.any || s.allow[k]) && r.member(k) },
+			Allow:  func(k key.Public) bool { return r.allowed(s, k) },
 			Handle: func(ctx context.Context, in *stream.Incoming) { r.offer(ctx, s, in) },
 		})
 		if err != nil {
@@ -96,6 +106,20 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	}
 	r.changedLocked()
 	return nil
+}
+
+// allowed tells whether a peer may open streams to a service.
+func (r *registry) allowed(s *service, k key.Public) bool {
+	if s.guests || (s.any || s.allow[k]) && r.members.Member(k) {
+		return true
+	}
+	if !s.tagged {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tagsTimeout)
+	defer cancel()
+	i, err := r.members.Whois(ctx, k.String())
+	return err == nil && i.Tagged(s.Allow)
 }
 
 // free checks that nobody else has the app's names.
@@ -139,6 +163,10 @@ func (e *entry) check() error {
 		for _, a := range s.Allow {
 			if a == app.AnyMember || a == app.Guests {
 				sv.any, sv.guests = true, sv.guests || a == app.Guests
+				continue
+			}
+			if len(a) > len(app.TagMark) && strings.HasPrefix(a, app.TagMark) {
+				sv.tagged = true
 				continue
 			}
 			k, err := key.Parse(a)

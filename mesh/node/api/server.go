@@ -61,7 +61,7 @@ func New(c Config) (*Server, error) {
 		self: uint32(os.Geteuid()), appUIDs: slices.Clone(c.AppUIDs),
 		perUID: map[uint32]int{},
 	}
-	s.apps = newRegistry(c.Streams, s.offer, c.Node.Member)
+	s.apps = newRegistry(c.Streams, s.offer, c.Node)
 	s.methods = s.table()
 	return s, nil
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"skywire/mesh/app"
+	"skywire/mesh/key"
 	"skywire/mesh/stream/streamtest"
 	"skywire/signal"
 )
@@ -130,6 +131,44 @@ func TestStreamRefusals(t *testing.T) {
 	}
 	if _, err := client.Accept(t.Context(), "not mine"); !errors.Is(err, signal.ErrNotFound) {
 		t.Errorf("accept without registering: %v", err)
+	}
+}
+
+// TestTags: a service for a tag is for members who have it.
+func TestTags(t *testing.T) {
+	t.Parallel()
+	a, b := two(t)
+	server, client := b.client(t), a.client(t)
+	reg := app.Registration{Name: "tagged", Kind: "test", Services: []app.Service{{Name: "tagged", Type: "test", Allow: []string{"@family"}}}}
+	if err := server.Register(t.Context(), reg); err != nil {
+		t.Fatal(err)
+	}
+	serveEcho(t, server, "tagged")
+	for _, c := range []struct {
+		name    string
+		tags    []string
+		strange bool
+		ok      bool
+	}{
+		{"without", nil, false, false},
+		{"another", []string{"famil", "work"}, false, false},
+		{"with", []string{"family", "work"}, false, true},
+		{"no member any more", []string{"family"}, true, false},
+	} {
+		b.node.mu.Lock()
+		b.node.tags, b.node.strange[a.key] = map[key.Public][]string{a.key: c.tags}, c.strange
+		b.node.mu.Unlock()
+		s, err := client.Dial(t.Context(), b.key, "tagged", nil)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, signal.ErrRefused) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+	i, err := client.Whois(t.Context(), b.key.String())
+	if err != nil || i.Key != b.key || !i.Member {
+		t.Errorf("whois: %+v %v", i, err)
 	}
 }
 
