@@ -25,8 +25,11 @@ func (s *Supervisor) loop(ctx context.Context) {
 	reap := time.NewTimer(time.Hour)
 	reap.Stop()
 	defer reap.Stop()
+	beat, end := s.manager.beats()
+	defer end()
 	for {
 		s.settle()
+		s.tellStatus()
 		if s.closing && !slices.ContainsFunc(slices.Collect(maps.Values(s.table)), (*entry).active) {
 			return
 		}
@@ -43,9 +46,17 @@ func (s *Supervisor) loop(ctx context.Context) {
 			}
 		case <-s.cron.C:
 			s.scheduled()
+		case <-s.c.ReloadAsked:
+			s.wg.Go(func() {
+				if _, err := s.Reload(s.ctx, false); err != nil {
+					s.log.Error("config.yaml not read again, nothing was changed", "err", err)
+				}
+			})
+		case <-beat:
+			s.manager.tell("WATCHDOG=1")
 		case <-done:
 			done = nil
-			s.tellManager("STOPPING=1")
+			s.tellStopping()
 			s.closing, s.changed = true, true
 		}
 	}

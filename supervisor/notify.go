@@ -119,24 +119,3 @@ func awaitNewline(f *os.File, tell func(said)) {
 		}
 	}
 }
-
-// tellManager tells what runs viscript (systemd with Type=notify) how it is.
-func (s *Supervisor) tellManager(state string) {
-	path := ""
-	for _, kv := range s.c.Environ {
-		if v, ok := strings.CutPrefix(kv, "NOTIFY_SOCKET="); ok {
-			path = v
-		}
-	}
-	if path == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}) // a leading @ is an abstract name
-	if err != nil {
-		s.log.Warn("nobody told that viscript runs", "err", err)
-		return
-	}
-	defer c.Close()
-	c.SetWriteDeadline(time.Now().Add(time.Second))
-	c.Write([]byte(state))
-}

@@ -25,6 +25,9 @@ type Plan struct {
 
 // Reload reads config.yaml again and applies the difference; a file with an error changes nothing.
 func (s *Supervisor) Reload(ctx context.Context, dry bool) (Plan, error) {
+	if !dry {
+		defer s.manager.reloading()()
+	}
 	file, err := s.load()
 	if err != nil {
 		return Plan{}, err

@@ -74,7 +74,9 @@ type Config struct {
 
 	Subreaper  bool             // orphans of apps come to this process: only a main may say so
 	ChildEnded <-chan os.Signal // SIGCHLD, needed with Subreaper
-	Sections   []string         // sections of config.yaml that applets own, for check and reload
+	// ReloadAsked is SIGHUP: config.yaml is read again.
+	ReloadAsked <-chan os.Signal
+	Sections    []string // sections of config.yaml that applets own, for check and reload
 
 	// Check looks into the sections before Apply takes a file; nil: nobody does. SectionOf says which of them an app reads
 	// when it starts, so that reload starts it again when that changes; nil: none.
@@ -111,6 +113,8 @@ type Supervisor struct {
 
 	desired sync.Mutex  // guards the config.yaml that Apply and Rollback write, what they keep, and confirm
 	confirm *time.Timer // the return to what was before; nil: none was ever set
+
+	manager *manager // what runs viscript
 
 	trail *Ring // who asked for what, as JSON
 
@@ -203,7 +207,7 @@ func New(c Config) (*Supervisor, error) {
 	s := &Supervisor{
 		c: c, log: c.Log, bus: NewRing(64 << 10), calls: make(chan func()), ended: make(chan struct{}),
 		table: map[uint64]*entry{}, began: c.now(), due: map[string]time.Time{}, logFiles: map[string]*logFile{},
-		cron: time.NewTimer(time.Hour), trail: NewRing(trailBytes),
+		cron: time.NewTimer(time.Hour), trail: NewRing(trailBytes), manager: newManager(c.Environ, c.Log),
 	}
 	s.cron.Stop()
 	file, err := s.load()
@@ -278,7 +282,7 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	s.armSchedule()
 	s.autostart()
 	s.settle()
-	s.tellManager("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
+	s.manager.tell("READY=1\nMAINPID=" + strconv.Itoa(os.Getpid()))
 	s.loop(ctx)
 	cancel()
 	close(s.ended)

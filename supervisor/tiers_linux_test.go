@@ -256,32 +256,6 @@ func TestScheduled(t *testing.T) {
 	}
 }
 
-// TestNotifyManager: viscript itself says when it serves, as systemd with Type=notify wants.
-func TestNotifyManager(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, shells)
-	path := filepath.Join(w.dir, "manager")
-	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	w.config.Environ = append(w.config.Environ, "NOTIFY_SOCKET="+path)
-	s, stop := w.run()
-	l.SetReadDeadline(time.Now().Add(15 * time.Second))
-	buf := make([]byte, 200)
-	n, err := l.Read(buf)
-	if err != nil || parseNotify(string(buf[:n])).main != os.Getpid() || !parseNotify(string(buf[:n])).ready {
-		t.Errorf("%q, %v", buf[:n], err)
-	}
-	s.mustStart(t, "sh", "-c", `echo "socket $NOTIFY_SOCKET"`)
-	s.says(t, "sh", "socket "+w.config.RunDir)
-	stop()
-	if n, err = l.Read(buf); err != nil || string(buf[:n]) != "STOPPING=1" {
-		t.Errorf("%q, %v", buf[:n], err)
-	}
-}
-
 func FuzzNotify(f *testing.F) {
 	f.Add("READY=1\nSTATUS=a b\nMAINPID=7\nWATCHDOG_USEC=99999999999999999999")
 	f.Fuzz(func(t *testing.T, text string) {

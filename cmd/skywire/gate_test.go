@@ -243,7 +243,7 @@ var forbidden = []struct {
 	{regexp.MustCompile(`^os\.Exit$`), []string{"cmd/skywire/main.go", "cmd/demo/"}},
 	{regexp.MustCompile(`^signal\.(Notify|NotifyContext|Ignore|Reset)$`), []string{
 		"cmd/skywire/main.go", "cmd/demo/", "cmd/internal/lab/user_linux.go",
-		"cmd/internal/applets/viscript_unix.go", // SIGCHLD: to look is all, nothing is taken from others
+		"cmd/internal/applets/viscript_unix.go", // SIGCHLD: to look is all, nothing is taken from others; SIGHUP is nobody else's
 	}},
 	{regexp.MustCompile(`^flag\.(CommandLine|Parse|Args|Arg|String|Int|Bool|Var|Duration)$`), nil},
 	{regexp.MustCompile(`^log\.(Fatal|Panic|SetOutput|SetFlags)`), nil},

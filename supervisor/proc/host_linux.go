@@ -179,6 +179,15 @@ func Uptime() time.Duration {
 	return time.Duration(t.Nano())
 }
 
+// Monotonic is the time on the clock that other programs of this boot compare by (CLOCK_MONOTONIC); 0 where there is none.
+func Monotonic() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
 // cgroup makes the folder of one launch; "" without cgroups.
 func (h *Host) cgroup(mark string) (string, *os.File) {
 	if h.base == "" {

@@ -33,6 +33,9 @@ func BootID() string { return "" }
 // Uptime is not known here.
 func Uptime() time.Duration { return 0 }
 
+// Monotonic is not known here.
+func Monotonic() time.Duration { return 0 }
+
 // Pipe makes a plain pipe; it can't be opened again.
 func Pipe(string) (r, w *os.File, err error) { return os.Pipe() }
 

@@ -363,3 +363,25 @@ func TestStartBesideSweep(t *testing.T) {
 		other.Wait()
 	})
 }
+
+// TestSpoolNeedsMemoryBack: where what came through can't be given back (ramfs, the root of some routers) there is no spool.
+func TestSpoolNeedsMemoryBack(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to mount")
+	}
+	for kind, want := range map[string]error{"tmpfs": nil, "ramfs": errors.ErrUnsupported} {
+		dir := t.TempDir()
+		if err := syscall.Mount("none", dir, kind, 0, ""); err != nil {
+			t.Skipf("no %s: %v", kind, err)
+		}
+		t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+		s, err := OpenSpool(filepath.Join(dir, "spool"))
+		if !errors.Is(err, want) || (err == nil) != (want == nil) {
+			t.Errorf("%s: %v, want %v", kind, err, want)
+		}
+		if err == nil {
+			s.Close()
+		}
+	}
+}

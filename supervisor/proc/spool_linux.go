@@ -25,7 +25,7 @@ type Spool struct {
 }
 
 // OpenSpool opens the spool at path, a new one if there is none. It returns ErrUnsupported where the folder is not in
-// RAM: flash would wear out.
+// RAM, since flash would wear out, and where RAM once taken is never given back.
 func OpenSpool(path string) (*Spool, error) {
 	if !InRAM(filepath.Dir(path)) {
 		return nil, fmt.Errorf("spool %s: not in RAM: %w", path, errors.ErrUnsupported)
@@ -39,7 +39,12 @@ func OpenSpool(path string) (*Spool, error) {
 		f.Close()
 		return nil, err
 	}
-	return &Spool{f: f, size: st.Size()}, nil
+	sp := &Spool{f: f, size: st.Size()}
+	if err := sp.punch(sp.size, fillMost); err != nil { // ramfs: what came through would never be given back
+		f.Close()
+		return nil, fmt.Errorf("spool %s: %w", path, errors.ErrUnsupported)
+	}
+	return sp, nil
 }
 
 // InRAM reports whether a folder lies on a file system that writes nothing to a disk.
@@ -91,9 +96,13 @@ func (s *Spool) Forget(upto int64) {
 	if upto-s.gone < fillMost {
 		return
 	}
-	if unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.gone, upto-s.gone) == nil {
+	if s.punch(s.gone, upto-s.gone) == nil {
 		s.gone = upto &^ 4095 // the rest of a page stays
 	}
+}
+
+func (s *Spool) punch(from, length int64) error {
+	return unix.Fallocate(int(s.f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, from, length)
 }
 
 // Close closes the file, which stays.

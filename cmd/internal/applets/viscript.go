@@ -24,7 +24,8 @@ const (
 with the status of the last that failed. ID is 3, a name, or name#3. An app's user arguments replace its default_args.`
 	viscriptRunAbout = `The daemon: starts the apps of config.yaml that have autostart, and serves the verbs on RUN/viscript.sock. It stops all
 apps when it ends by SIGINT or SIGTERM. When it is killed they go on, and the next run adopts them: ids, ps, sd and
-all they have printed stay; their exit status is unknown then. viscript upgrade replaces it without a gap.`
+all they have printed stay; their exit status is unknown then. viscript upgrade replaces it without a gap. SIGHUP does what
+viscript reload does.`
 )
 
 func viscriptApplet() applet.Applet {
@@ -95,6 +96,9 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	ended, stop := childEnded()
 	defer stop()
 	c.ChildEnded = ended
+	hup, stopHUP := reloadAsked()
+	defer stopHUP()
+	c.ReloadAsked = hup
 	c.Remote = serveOperators(f.Run, c.Log)
 	c.Page = webPage(f, *headless, c.Log)
 	s, err := supervisor.New(c)

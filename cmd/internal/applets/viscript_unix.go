@@ -21,3 +21,10 @@ func childEnded() (<-chan os.Signal, func()) {
 	signal.Notify(c, syscall.SIGCHLD)
 	return c, func() { signal.Stop(c) }
 }
+
+// reloadAsked tells when somebody asks to read config.yaml again, as procd and systemd do.
+func reloadAsked() (<-chan os.Signal, func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
