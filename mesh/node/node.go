@@ -54,17 +54,18 @@ type Config struct {
 	Managers   []Peer
 	Open       bool
 	Allow      []key.Public
-	Rekey      time.Duration     // of links and sessions; 0: 120 s
-	StoreAfter time.Duration     // age at which relay rules are stored; 0: 60 s
-	Paths      route.Constraints // of paths that we send on
-	Plain      bool              // no UDP offloads
-	Streams    string            // what carries them: quic or tcp; empty: as measured
-	NoPunch    bool              // no direct links by punching
-	Find       Finding           // how it finds others, and is found
-	Carriers   Carriers          // how links travel where UDP does not pass
-	Loops      int               // event loops, at most forward.MaxLoops; 0: as suits the machine
-	Memory     uint64            // bytes that the box is taken to have; 0: what it has
-	Ways       WaysConfig        // use of several paths at once
+	Petnames   map[string]key.Public // names that the owner gave to keys, beside those in the state directory
+	Rekey      time.Duration         // of links and sessions; 0: 120 s
+	StoreAfter time.Duration         // age at which relay rules are stored; 0: 60 s
+	Paths      route.Constraints     // of paths that we send on
+	Plain      bool                  // no UDP offloads
+	Streams    string                // what carries them: quic or tcp; empty: as measured
+	NoPunch    bool                  // no direct links by punching
+	Find       Finding               // how it finds others, and is found
+	Carriers   Carriers              // how links travel where UDP does not pass
+	Loops      int                   // event loops, at most forward.MaxLoops; 0: as suits the machine
+	Memory     uint64                // bytes that the box is taken to have; 0: what it has
+	Ways       WaysConfig            // use of several paths at once
 	// Processors sets on how many processors Go code runs, unless somebody else has, and returns the number; nil: that is
 	// not ours to know.
 	Processors func(n int) int
@@ -121,6 +122,7 @@ type Node struct {
 	resolve  *resolver
 	reach    *reacher
 	carriers *carriers
+	petnames *petnames
 
 	sendMu sync.Mutex // guards sender, the worker of QUIC's goroutines
 	sender *forward.Worker
@@ -175,6 +177,9 @@ func (n *Node) open() (err error) {
 		n.log.Info("identity created", "key", n.identity.Public())
 	}
 	n.openStore()
+	if n.petnames, err = openPetnames(n.cfg.State, n.cfg.Petnames); err != nil {
+		n.log.Warn("petnames lost", "err", err)
+	}
 	if err := n.enterCluster(); err != nil {
 		return err
 	}

@@ -236,7 +236,7 @@ func (n *Node) Records(ctx context.Context) (all []api.Record, err error) {
 	return all, err
 }
 
-// Resolve implements api.Node: a key, the name of a node in its record (with or without .mesh), or a mesh address.
+// Resolve implements api.Node: a key, a petname, the name of a node in its record (with or without .mesh), or a mesh address.
 // A name that several nodes claim stands for none of them.
 func (n *Node) Resolve(ctx context.Context, name string) (key.Public, error) {
 	if k, err := key.Parse(name); err == nil {
@@ -244,7 +244,10 @@ func (n *Node) Resolve(ctx context.Context, name string) (key.Public, error) {
 	}
 	var found []key.Public
 	addr, addrErr := netip.ParseAddr(name)
-	short := strings.TrimSuffix(strings.ToLower(name), ".mesh")
+	short := shortName(name)
+	if k, ok := n.petnames.find(short); ok {
+		return k, nil
+	}
 	err := n.do(ctx, func(time.Duration) {
 		c := n.core
 		if addrErr == nil {

@@ -54,6 +54,7 @@ func nodeApplet() applet.Applet {
 			{Name: "whois", Args: "NODE|ADDRESS", Summary: "whose key, name or address it is", Run: nodeWhois},
 			{Name: "events", Args: "[-f] [-n N]", Summary: "what changed, and why", Run: nodeEvents},
 			{Name: "bench", Args: "NODE [-t S]", Summary: "throughput of a stream to a node, both ways", Run: nodeBench},
+			{Name: "petname", Args: "add NAME NODE|remove NAME|list", Summary: "names of your own for keys", Run: nodePetname},
 			{Name: "join", Args: "INVITE|-", Summary: "become a member of a cluster, by an invite of its manager", Run: nodeJoin},
 			{Name: "membership", Summary: "where this node belongs, and how it stands there", Run: nodeMembership},
 			{Name: "leave", Summary: "be no member any more", Run: nodeLeave},
@@ -82,6 +83,7 @@ type nodeConfig struct {
 	Punch      nodePunch     `yaml:",inline"`
 	Carriers   nodeCarriers  `yaml:",inline"`
 	Ways       nodeWays      `yaml:",inline"`
+	Names      nodePetnames  `yaml:",inline"`
 }
 
 const nodeRunAbout = `Runs the node of this box. Its identity (node.key) is made on first run and lies in --state with its routes (node.db).
@@ -164,6 +166,9 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	}
 	var err error
 	if conf.Find, err = c.Reach.finding(); err != nil {
+		return err
+	}
+	if conf.Petnames, err = c.Names.keys(); err != nil {
 		return err
 	}
 	if conf.Ways, err = c.Ways.config(); err != nil {

@@ -22,6 +22,7 @@ import (
 // fakeNode is a node without a mesh.
 type fakeNode struct {
 	api.Clusters // nil: not asked
+	api.Namer    // nor this
 	self         key.Public
 	network      key.NetworkID
 

@@ -69,6 +69,7 @@ func (s *Server) table() map[string]method {
 		"paths.propose":   {apps, s.propose},
 	}
 	maps.Copy(all, s.memberTable())
+	maps.Copy(all, s.nameTable())
 	return all
 }
 

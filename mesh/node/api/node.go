@@ -51,6 +51,7 @@ type Node interface {
 	Propose(ctx context.Context, p Proposal) error
 
 	Clusters
+	Namer
 }
 
 // Streams opens and takes streams; *stream.Endpoint is the one in use.
