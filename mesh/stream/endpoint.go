@@ -55,6 +55,8 @@ type Config struct {
 
 // Service takes the streams of one name.
 type Service struct {
+	// Packets: flows of packets are taken too, beside streams.
+	Packets bool
 	// Allow is asked before Handle hears of the stream; nil refuses everyone.
 	Allow func(peer key.Public) bool
 	// Handle runs in a goroutine of the Endpoint's, which waits for it; it accepts or refuses. When it returns, the
@@ -72,6 +74,11 @@ type Stats struct {
 	Moved, Unmoved                  uint64 // streams that went over to TCP; that wanted to and could not
 	Strangers                       uint64 // connections to an offered port that were not the peer's
 	OnTCP                           int    // streams that TCP carries, or is about to
+	Flows                           int    // of packets; they count as streams too
+	FlowSent, FlowReceived          uint64 // packets of flows
+	FlowInStream                    uint64 // of those sent, the ones too long for a DATAGRAM
+	FlowDropped                     uint64 // of those received, the ones that no program took in time
+	FlowStray                       uint64 // that arrived for no flow
 }
 
 // Endpoint is the node's end of all streams.
@@ -217,6 +224,7 @@ func (e *Endpoint) quicConfig() *quic.Config {
 		MaxIncomingUniStreams:          -1,
 		InitialPacketSize:              minPacket, // as a floor: smaller paths carry it in pieces
 		Allow0RTT:                      false,
+		EnableDatagrams:                true, // see flow.go
 	}
 }
 
@@ -285,7 +293,9 @@ func (e *Endpoint) Stats() Stats {
 		PacketsReceived: e.count.received.Load(), PacketsDropped: e.count.dropped.Load(),
 		PacketsSent: e.count.sent.Load(), PacketsLost: e.count.lost.Load(),
 		PacketsCut: e.count.cut.Load(), CarrierFull: e.count.full.Load(),
-		Streams: int(e.streams.Load()),
+		Streams: int(e.streams.Load()), Flows: int(e.count.flows.Load()),
+		FlowSent: e.count.flowSent.Load(), FlowReceived: e.count.flowReceived.Load(),
+		FlowInStream: e.count.flowInStream.Load(), FlowDropped: e.count.flowDropped.Load(), FlowStray: e.count.flowStray.Load(),
 		Moved:   e.count.moved.Load(), Unmoved: e.count.unmoved.Load(), Strangers: e.count.strangers.Load(),
 	}
 	e.mu.RLock()

@@ -16,6 +16,12 @@ var (
 	ErrHeader = errors.New("service name, header or reply too long")
 	// ErrFrame is returned for a first frame or answer that does not parse.
 	ErrFrame = errors.New("malformed frame")
+	// ErrNoPackets is returned when the peer is of a version that knows no flows of packets.
+	ErrNoPackets = errors.New("the node there carries no packets: its version is too old")
+	// ErrKind is returned by Incoming.Accept for a flow of packets, and by AcceptFlow for a stream.
+	ErrKind = errors.New("a stream where packets are meant, or the other way round")
+	// ErrPacket is returned by Flow.Send for a packet longer than MaxFlowPacket.
+	ErrPacket = errors.New("packet too long")
 	// ErrLost is returned by Read and Write when the connection under a stream has ended.
 	ErrLost = errors.New("connection lost")
 	// ErrRegistered is returned by Handle for a service that has a handler.

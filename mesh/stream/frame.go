@@ -10,16 +10,21 @@ import (
 
 // A stream opens with an Open and is answered by an Answer; behind each come the bytes of the program.
 //
-//	open:    length u16 | service length u8 | service | header
+//	open:    length u16 | packets u1 · service length u7 | service | header
 //	answer:  length u16 | 0 u8 | reply
 //	         length u16 | 1 u8 | code i32 | name length u8 | name | message      refused; nothing follows
 //
-// length counts what comes behind it. All numbers are big endian.
+// length counts what comes behind it. All numbers are big endian. packets 1: a flow of packets is wanted, see flow.go; who does
+// not know of these takes it for a name that is too long.
+
+// openPackets is the bit that asks for a flow.
+const openPackets = 0x80
 
 // Open is the first frame of a stream.
 type Open struct {
 	Service string
 	Header  []byte
+	Packets bool
 }
 
 // Append appends the frame to dst.
@@ -28,7 +33,11 @@ func (o Open) Append(dst []byte) ([]byte, error) {
 		return dst, ErrHeader
 	}
 	dst = binary.BigEndian.AppendUint16(dst, uint16(1+len(o.Service)+len(o.Header)))
-	dst = append(dst, byte(len(o.Service)))
+	n := byte(len(o.Service))
+	if o.Packets {
+		n |= openPackets
+	}
+	dst = append(dst, n)
 	dst = append(dst, o.Service...)
 	return append(dst, o.Header...), nil
 }
@@ -38,11 +47,13 @@ func ParseOpen(b []byte) (Open, error) {
 	if len(b) < 2 {
 		return Open{}, fmt.Errorf("open: %d bytes: %w", len(b), ErrFrame)
 	}
-	n := int(b[0])
+	n := int(b[0] &^ openPackets)
 	if n == 0 || n > maxService || len(b) < 1+n || len(b)-1-n > maxHeader {
 		return Open{}, fmt.Errorf("open: service of %d bytes in %d: %w", n, len(b), ErrFrame)
 	}
-	return Open{Service: string(b[1 : 1+n]), Header: append([]byte(nil), b[1+n:]...)}, nil
+	return Open{
+		Service: string(b[1 : 1+n]), Header: append([]byte(nil), b[1+n:]...), Packets: b[0]&openPackets != 0,
+	}, nil
 }
 
 // Answer is the frame that comes back: a reply, or why not.

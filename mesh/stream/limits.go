@@ -78,6 +78,18 @@ const (
 	copyBuffer = 32 << 10
 )
 
+// Flows of packets.
+const (
+	// MaxFlowPacket is the longest packet of a flow: what UDP over IPv4 carries.
+	MaxFlowPacket = 65507
+	// flowPackets and flowBytes bound what waits for one program: 5 ms at 100,000 packets a second. Beyond them the oldest
+	// is dropped.
+	flowPackets = 512
+	flowBytes   = 256 << 10
+	// flowKeep is the largest buffer that a flow keeps while nothing moves.
+	flowKeep = 2 << 10
+)
+
 // Streams on TCP.
 const (
 	// maxMoves bounds the streams that TCP carries: each is a descriptor more, and four of pipes where it is spliced.

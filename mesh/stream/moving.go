@@ -108,7 +108,7 @@ func (e *Endpoint) reach(ctx context.Context, m *move) error {
 	if err != nil {
 		return err
 	}
-	control, err := s.conn.open(ctx, frame)
+	control, err := s.conn.open(ctx, frame, false)
 	if err != nil {
 		return fmt.Errorf("ask: %w", err)
 	}

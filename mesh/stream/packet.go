@@ -21,6 +21,9 @@ const sealedExtra = 20
 type counters struct {
 	received, dropped, sent, lost, full, cut atomic.Uint64
 	moved, unmoved, strangers                atomic.Uint64
+	flowSent, flowReceived, flowInStream     atomic.Uint64
+	flowDropped, flowStray                   atomic.Uint64
+	flows                                    atomic.Int64
 }
 
 // packetConn is what quic-go takes for its UDP socket. It implements quic.OOBCapablePacketConn and ReadBatch, so that

@@ -67,6 +67,7 @@ type connection struct {
 	mu      sync.Mutex // guards the fields below
 	streams int
 	byID    map[quic.StreamID]*Stream // those that are open
+	flows   map[quic.StreamID]*Flow   // those of packets
 	retired bool
 	idle    *time.Timer // runs while there are no streams
 }
@@ -82,7 +83,7 @@ func (c *connection) canonical() bool {
 
 // adopt takes a finished connection into service.
 func (e *Endpoint) adopt(p *peer, qc *quic.Conn, dialled bool) (*connection, error) {
-	c := &connection{endpoint: e, peer: p, quic: qc, dialled: dialled, at: time.Now(), byID: map[quic.StreamID]*Stream{}}
+	c := &connection{endpoint: e, peer: p, quic: qc, dialled: dialled, at: time.Now(), byID: map[quic.StreamID]*Stream{}, flows: map[quic.StreamID]*Flow{}}
 	p.mu.Lock()
 	if len(p.conns) >= maxConnsPerPeer {
 		p.mu.Unlock()
@@ -98,6 +99,9 @@ func (e *Endpoint) adopt(p *peer, qc *quic.Conn, dialled bool) (*connection, err
 	c.rest()
 	if retire != nil {
 		retire.retire()
+	}
+	if qc.ConnectionState().SupportsDatagrams.Remote {
+		e.start(func() { c.receivePackets(e.base) })
 	}
 	if !e.start(func() { c.serve(e.base) }) {
 		c.remove()
@@ -211,8 +215,14 @@ func (c *connection) ended(s *Stream) {
 	c.mu.Lock()
 	c.streams--
 	delete(c.byID, s.quic.StreamID())
+	f := c.flows[s.quic.StreamID()]
+	delete(c.flows, s.quic.StreamID())
 	last := c.streams == 0
 	c.mu.Unlock()
+	if f != nil {
+		c.endpoint.count.flows.Add(-1)
+		f.queue.close()
+	}
 	if last {
 		c.rest()
 	}

@@ -226,9 +226,18 @@ func isConnectionError(err error) bool {
 // Dial opens a stream to a service of a peer and waits for its answer, a refusal of which is a *signal.Error. There is
 // one connection to a peer, brought up if needed.
 func (e *Endpoint) Dial(ctx context.Context, to key.Public, service string, header []byte) (*Stream, error) {
-	frame, err := Open{Service: service, Header: header}.Append(nil)
+	s, err := e.open(ctx, to, Open{Service: service, Header: header})
+	if err == nil {
+		s.consider(0)
+	}
+	return s, err
+}
+
+// open is Dial for streams and flows.
+func (e *Endpoint) open(ctx context.Context, to key.Public, o Open) (*Stream, error) {
+	frame, err := o.Append(nil)
 	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", service, err)
+		return nil, fmt.Errorf("dial %s: %w", o.Service, err)
 	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -251,15 +260,14 @@ func (e *Endpoint) Dial(ctx context.Context, to key.Public, service string, head
 		if err != nil {
 			return nil, fmt.Errorf("dial %s: %w", to.Short(), err)
 		}
-		s, err := c.open(ctx, frame)
+		s, err := c.open(ctx, frame, o.Packets)
 		if err == nil {
-			s.service = service
-			s.consider(0)
+			s.service = o.Service
 			return s, nil
 		}
 		// A connection from before may turn out to be dead, or to be replaced, exactly now.
 		if !used || !errors.Is(err, ErrLost) || ctx.Err() != nil {
-			return nil, fmt.Errorf("dial %s on %s: %w", service, to.Short(), err)
+			return nil, fmt.Errorf("dial %s on %s: %w", o.Service, to.Short(), err)
 		}
 		c.drop()
 	}
@@ -275,7 +283,10 @@ func (c *connection) drop() {
 }
 
 // open sends the first frame and waits for the answer to it.
-func (c *connection) open(ctx context.Context, frame []byte) (*Stream, error) {
+func (c *connection) open(ctx context.Context, frame []byte, packets bool) (*Stream, error) {
+	if packets && !c.quic.ConnectionState().SupportsDatagrams.Remote {
+		return nil, ErrNoPackets
+	}
 	qs, err := c.quic.OpenStreamSync(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -284,6 +295,9 @@ func (c *connection) open(ctx context.Context, frame []byte) (*Stream, error) {
 		return nil, translate(err)
 	}
 	s := newStream(c, qs, true)
+	if packets {
+		newFlow(s) // before the answer: packets may overtake it
+	}
 	stop := context.AfterFunc(ctx, func() { s.SetDeadline(time.Unix(1, 0)) })
 	answer, err := s.ask(frame)
 	if !stop() {
@@ -320,6 +334,7 @@ func (r streamReader) Read(b []byte) (int, error) { return r.s.Read(b) }
 type Incoming struct {
 	stream   *Stream
 	answered atomic.Bool
+	packets  bool
 }
 
 // Peer is who opened the stream: the key that the connection has proved.
@@ -337,8 +352,18 @@ func (in *Incoming) Binding() []byte { return in.stream.Binding() }
 // Done is closed when the dialling side has given up.
 func (in *Incoming) Done() <-chan struct{} { return in.stream.quic.Context().Done() }
 
+// Packets tells that a flow of packets is wanted: AcceptFlow takes it, Accept does not.
+func (in *Incoming) Packets() bool { return in.packets }
+
 // Accept takes the stream. It ends when Service.Handle returns, if not before.
 func (in *Incoming) Accept(reply []byte) (*Stream, error) {
+	if in.packets {
+		return nil, ErrKind
+	}
+	return in.accept(reply)
+}
+
+func (in *Incoming) accept(reply []byte) (*Stream, error) {
 	frame, err := Answer{Reply: reply}.Append(nil)
 	if err != nil {
 		return nil, err
@@ -402,7 +427,7 @@ func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
 		return
 	}
 	s.SetDeadline(time.Time{})
-	s.service, s.header = open.Service, open.Header
+	s.service, s.header, in.packets = open.Service, open.Header, open.Packets
 	e.mu.RLock()
 	service := e.services[open.Service]
 	e.mu.RUnlock()
@@ -413,6 +438,8 @@ func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {
 		in.Refuse(signal.Errorf(signal.ErrNotFound, "no service %q here", open.Service))
 	case service.Allow == nil || !service.Allow(s.Peer()):
 		in.Refuse(signal.Errorf(signal.ErrRefused, "service %q does not admit %s", open.Service, s.Peer().Short()))
+	case in.packets && !service.Packets:
+		in.Refuse(signal.Errorf(signal.ErrUnsupported, "service %q takes no packets", open.Service))
 	default:
 		service.Handle(ctx, in)
 		in.Refuse(signal.Errorf(signal.ErrInternal, "service %q gave no answer", open.Service)) // does nothing after a verdict
