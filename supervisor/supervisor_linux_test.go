@@ -89,9 +89,14 @@ func TestMain(m *testing.M) {
 			c.Write([]byte(strings.ReplaceAll(w, "%pid", strconv.Itoa(os.Getpid()))))
 		}
 		select {}
+	case "truth":
+		truthApp()
 	case "viscript": // a daemon to be killed
+		ended := make(chan os.Signal, 1)
+		ossignal.Notify(ended, syscall.SIGCHLD)
 		s, err := New(Config{
-			File: os.Getenv("TEST_CONFIG"), FileNamed: true, StateDir: os.Getenv("TEST_STATE"), RunDir: os.Getenv("TEST_RUN"),
+			ChildEnded: ended,
+			File:       os.Getenv("TEST_CONFIG"), FileNamed: true, StateDir: os.Getenv("TEST_STATE"), RunDir: os.Getenv("TEST_RUN"),
 			Environ: os.Environ(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Subreaper: true, Self: os.Args[0],
 			Version: "2", Exec: func(environ []string) error { return syscall.Exec(os.Args[0], os.Args, environ) },
 		})
@@ -751,9 +756,11 @@ func TestReload(t *testing.T) {
 }
 
 // daemon starts a viscript that can be killed.
-func (w *world) daemon() *exec.Cmd {
+func (w *world) daemon() *exec.Cmd { return w.daemonBy(exec.Command(w.config.Self)) }
+
+// daemonBy starts it by a command that becomes it.
+func (w *world) daemonBy(c *exec.Cmd) *exec.Cmd {
 	w.t.Helper()
-	c := exec.Command(w.config.Self)
 	c.Env = append(os.Environ(), "SUPERVISOR_TEST_APP=viscript", "TEST_CONFIG="+w.config.File, "TEST_STATE="+w.config.StateDir, "TEST_RUN="+w.config.RunDir)
 	if testing.Verbose() {
 		c.Stderr = os.Stderr
