@@ -4,13 +4,11 @@ import "errors"
 
 var (
 	// ErrProtocol is returned when the first bytes, or a later message, are of no protocol spoken here.
-	ErrProtocol = errors.New("neither SOCKS5 nor HTTP CONNECT")
-	// ErrSOCKS4 is returned when a program speaks SOCKS4, which can carry neither IPv6 nor (before 4a) names.
-	ErrSOCKS4 = errors.New("SOCKS4 is not spoken here, use SOCKS5")
+	ErrProtocol = errors.New("neither SOCKS nor HTTP")
 	// ErrAuth is returned when a program does not offer the way of authenticating that is wanted, or proves nothing.
 	ErrAuth = errors.New("not authenticated")
-	// ErrCommand is returned when a program wants something other than CONNECT.
-	ErrCommand = errors.New("command not supported, only CONNECT is")
+	// ErrCommand is returned when a program wants a command that is not carried.
+	ErrCommand = errors.New("command not supported")
 	// ErrAddress is returned when the target is no address and no name that could be dialled.
 	ErrAddress = errors.New("not a target")
 	// ErrFragment is returned when a UDP packet is a fragment: none are put together here.

@@ -7,42 +7,56 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 )
 
-// Limits on an HTTP request. A CONNECT is a few hundred bytes; whoever sends more is no client of ours.
+// Limits on the head of an HTTP request or answer. What programs send with cookies stays below them.
 const (
-	maxHeaders     = 64
-	maxHeaderBytes = 16 << 10
+	maxHeaders     = 128
+	maxHeaderBytes = 32 << 10
+	httpBuffer     = 16 << 10 // of a program that sends plain requests: one line, so an address or a cookie
 )
 
 // negotiateHTTP reads a request's head. net/http is not used: its server owns the connection and its buffers, and would be
 // a third of a router's binary.
 func negotiateHTTP(br *bufio.Reader, w io.Writer, c Credentials) (*Request, error) {
+	if b, err := br.Peek(len("CONNECT ")); err == nil && string(b) != "CONNECT " || err != nil && len(b) > 0 && b[0] != 'C' {
+		br = bufio.NewReaderSize(br, httpBuffer)
+	}
 	line, err := readLine(br)
 	if err != nil {
-		return nil, refuseLine(w, err)
+		return nil, refuseHead(w, err)
 	}
-	method, target, ok := splitRequestLine(line)
+	method, target, minor, ok := splitRequestLine(line)
 	if !ok {
-		return nil, errors.Join(fmt.Errorf("%w: request line", ErrProtocol), replyHTTP(w, 400, nil, "This is no HTTP request."))
+		return nil, refuseHead(w, fmt.Errorf("%w: request line", ErrProtocol))
 	}
-	authorization, err := readHeaders(br)
-	if err != nil {
-		return nil, refuseLine(w, err)
+	h := head{line: line}
+	if h.headers, err = readHeaders(br); err != nil {
+		return nil, refuseHead(w, err)
 	}
-	if method != "CONNECT" {
-		return nil, errors.Join(fmt.Errorf("%w: HTTP %s", ErrCommand, method), replyHTTP(w, 405, []string{"Allow: CONNECT"}, plainText))
+	if target[0] == '/' { // asked of the proxy itself: a browser does so before it knows any password
+		return page(h, method, target, w)
 	}
-	r := &Request{Protocol: HTTP}
+	r := &Request{Protocol: HTTP, Command: Connect}
 	if c.Required() {
-		user, password, ok := parseBasic(authorization)
+		user, password, ok := parseBasic(h.get("Proxy-Authorization"))
 		if !ok || !c.Valid(user, password) {
 			return nil, errors.Join(fmt.Errorf("%w: wrong user or password, or none", ErrAuth),
 				replyHTTP(w, 407, []string{`Proxy-Authenticate: Basic realm="skywire"`}, "User and password, please."))
 		}
 		r.User = user
+	}
+	if method != "CONNECT" {
+		r.Command = Forward
+		r.Exchange = &Exchange{br: br}
+		if err := r.Exchange.take(h, method, target, minor); err != nil {
+			return nil, refuseHead(w, err)
+		}
+		r.Host, r.Port = r.Exchange.Host, r.Exchange.Port
+		return r, nil
 	}
 	if r.Host, r.Port, err = parseAuthority(target); err != nil {
 		return nil, errors.Join(err, replyHTTP(w, 400, nil, "CONNECT wants HOST:PORT."))
@@ -50,42 +64,50 @@ func negotiateHTTP(br *bufio.Reader, w io.Writer, c Credentials) (*Request, erro
 	return r, nil
 }
 
-const plainText = "This port is a proxy that carries connections (SOCKS5 and HTTP CONNECT), not single requests.\n" +
-	"Tell your program to tunnel: curl --proxytunnel --proxy http://…, or curl --proxy socks5h://…;\n" +
-	"https:// addresses work as they are.\n"
-
-// splitRequestLine cuts "METHOD TARGET HTTP/1.x" at its spaces. 1.0 and 1.1 mean the same for CONNECT.
-func splitRequestLine(line string) (method, target string, ok bool) {
-	f := strings.Split(line, " ")
-	if len(f) != 3 || f[1] == "" || !strings.HasPrefix(f[2], "HTTP/1.") {
-		return "", "", false
+// page lets GET and HEAD of the proxy's own pages through. A Host that is a name is refused: it would be a web page of
+// somebody else's that has been pointed at this address (DNS rebinding).
+func page(h head, method, target string, w io.Writer) (*Request, error) {
+	host, _, err := net.SplitHostPort(h.get("Host"))
+	if err != nil {
+		host = h.get("Host")
 	}
-	return f[0], f[1], true
+	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
+	switch {
+	case method != "GET" && method != "HEAD":
+		return nil, errors.Join(fmt.Errorf("%w: HTTP %s", ErrCommand, method), replyHTTP(w, 405, []string{"Allow: GET, HEAD"}, plainText))
+	case err != nil && host != "localhost":
+		return nil, errors.Join(fmt.Errorf("%w: host %q", ErrProtocol, host), replyHTTP(w, 421, nil, plainText))
+	}
+	return &Request{Protocol: HTTP, Command: Page, Path: target}, nil
 }
 
-// readHeaders reads to the empty line and returns the value of Proxy-Authorization.
-func readHeaders(br *bufio.Reader) (authorization string, err error) {
-	total := 0
-	for range maxHeaders {
-		line, err := readLine(br)
-		if err != nil {
-			return "", err
-		}
-		if line == "" {
-			return authorization, nil
-		}
-		if total += len(line); total > maxHeaderBytes {
-			return "", ErrTooLong
-		}
-		name, value, ok := strings.Cut(line, ":")
-		if !ok || name == "" || strings.ContainsAny(name, " \t") {
-			return "", fmt.Errorf("%w: header line", ErrProtocol)
-		}
-		if strings.EqualFold(name, "Proxy-Authorization") {
-			authorization = strings.Trim(value, " \t")
+const plainText = "This port is a proxy (SOCKS5, SOCKS4a, HTTP): tell your program to use it as one.\n" +
+	"Browsers can take its rules from /proxy.pac.\n"
+
+// Answer sends a page of the proxy's own, or the word that there is none where body is empty. Scripts of other sites can
+// ask for it but not read it.
+func (r *Request) Answer(w io.Writer, kind, body string) error {
+	if body == "" {
+		return replyHTTP(w, 404, nil, plainText)
+	}
+	_, err := fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"+
+		"Cross-Origin-Resource-Policy: same-origin\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, len(body), body)
+	return err
+}
+
+// splitRequestLine cuts "METHOD TARGET HTTP/1.x" at its spaces.
+func splitRequestLine(line string) (method, target string, minor int, ok bool) {
+	f := strings.Split(line, " ")
+	if len(f) != 3 || f[0] == "" || f[1] == "" || len(f[2]) != len("HTTP/1.x") || !strings.HasPrefix(f[2], "HTTP/1.") {
+		return "", "", 0, false
+	}
+	for _, b := range []byte(f[0]) {
+		if !isToken(b) {
+			return "", "", 0, false
 		}
 	}
-	return "", ErrTooLong
+	minor = int(f[2][7] - '0')
+	return f[0], f[1], minor, minor >= 0 && minor <= 9
 }
 
 // readLine returns a line without its end. It never holds more than the reader's buffer.
@@ -100,13 +122,15 @@ func readLine(br *bufio.Reader) (string, error) {
 	return strings.TrimSuffix(string(b[:len(b)-1]), "\r"), nil
 }
 
-// refuseLine answers what readLine and readHeaders found wrong, where there is anybody left to hear it.
-func refuseLine(w io.Writer, err error) error {
+// refuseHead answers what readHead and take found wrong, where there is anybody left to hear it.
+func refuseHead(w io.Writer, err error) error {
 	switch {
 	case errors.Is(err, ErrTooLong):
 		return errors.Join(err, replyHTTP(w, 431, nil, "Request too long."))
-	case errors.Is(err, ErrProtocol):
-		return errors.Join(err, replyHTTP(w, 400, nil, "This is no HTTP request."))
+	case errors.Is(err, ErrCommand):
+		return errors.Join(err, replyHTTP(w, 501, nil, err.Error()))
+	case errors.Is(err, ErrProtocol), errors.Is(err, ErrAddress):
+		return errors.Join(err, replyHTTP(w, 400, nil, err.Error()))
 	}
 	return err
 }
@@ -138,8 +162,8 @@ func parseAuthority(s string) (host string, port uint16, err error) {
 }
 
 var statusText = map[int]string{
-	400: "Bad Request", 403: "Forbidden", 405: "Method Not Allowed", 407: "Proxy Authentication Required",
-	431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
+	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 407: "Proxy Authentication Required",
+	421: "Misdirected Request", 431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
 	504: "Gateway Timeout",
 }
 

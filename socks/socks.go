@@ -1,14 +1,15 @@
-// Package socks speaks to the local programs that want a connection through the mesh: SOCKS5 (RFC 1928, RFC 1929) and
-// HTTP CONNECT (RFC 9110, 9.3.6) on one port, told apart by the first byte.
+// Package socks speaks to the local programs that want connections through the mesh: SOCKS5 (RFC 1928, RFC 1929) with
+// UDP ASSOCIATE, SOCKS4 and 4a, HTTP CONNECT (RFC 9110, 9.3.6) and plain HTTP through a proxy (RFC 9112, 3.2.2), all on one
+// port, told apart by the first byte.
 //
-// It negotiates and answers, nothing else: it opens no socket, resolves no name and knows no mesh. BIND and UDP ASSOCIATE
-// are refused with the reply that says so.
+// It negotiates, answers and frames, nothing else: it opens no socket, resolves no name and knows no mesh. BIND is refused
+// with the reply that says so: exits rarely have an address that others could connect to.
 //
-// Rules: Negotiate reads from a connection whose deadline the caller has set, keeps at most bufferSize bytes, and gives
-// back in Request.First whatever the program has sent beyond its request, so that no byte is lost when the caller hands
-// the bare socket to someone else. Of go-socks5 only the exported pieces are used (UserPassAuthenticator, NewRequest): its
-// ServeConn wraps the connection in a bufio.Reader that nobody else can drain, copies the bytes itself, resolves names
-// here, and knows but three of the reply codes.
+// Rules: Negotiate reads from a connection whose deadline the caller has set, keeps at most bufferSize bytes (a plain HTTP
+// program has httpBuffer), and gives back in Request.First whatever the program has sent beyond its request, so that no
+// byte is lost when the caller hands the bare socket to someone else. Of go-socks5 only the exported pieces are used
+// (UserPassAuthenticator, NewRequest): its ServeConn wraps the connection in a bufio.Reader that nobody else can drain,
+// copies the bytes itself, resolves names here, and knows but three of the reply codes.
 package socks
 
 import (
@@ -19,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 )
 
@@ -36,6 +38,7 @@ type Protocol uint8
 const (
 	SOCKS5 Protocol = iota + 1
 	HTTP
+	SOCKS4
 )
 
 // String returns the protocol's usual name.
@@ -45,17 +48,35 @@ func (p Protocol) String() string {
 		return "socks5"
 	case HTTP:
 		return "http"
+	case SOCKS4:
+		return "socks4"
 	}
 	return "unknown"
 }
 
-// Request is what a program asks for: a TCP connection to Host at Port.
+// Command is what the program wants.
+type Command uint8
+
+// The commands that Negotiate lets through.
+const (
+	Connect   Command = iota + 1 // a TCP connection, whose bytes are the target's after the grant
+	Associate                    // SOCKS5: a UDP association
+	Forward                      // HTTP: single requests, see Exchange
+	Page                         // HTTP: a page of the proxy's own, such as /proxy.pac
+)
+
+// Request is what a program asks for. With Associate, Host and Port are where it says that its packets will come from, and
+// may be 0.0.0.0 and 0.
 type Request struct {
 	Protocol Protocol
+	Command  Command
 	Host     string // a name as the program wrote it, never resolved here, or an address in text form without brackets
 	Port     uint16
 	User     string // who the program proved to be; empty without authentication
 	First    []byte // what the program sent without waiting for the answer; belongs to the caller
+
+	Exchange *Exchange // with Forward
+	Path     string    // with Page
 }
 
 // Address returns host and port in the form that net.Dial takes.
@@ -63,21 +84,18 @@ func (r *Request) Address() string {
 	return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port)))
 }
 
-// Credentials is the one user who may use the proxy. The zero value asks for nobody's name.
-type Credentials struct {
-	User     string
-	Password string
-}
+// Credentials are the passwords of the users who may use the proxy. Empty, it asks for nobody's name.
+type Credentials map[string]string
 
 // Required reports whether programs have to authenticate.
-func (c Credentials) Required() bool { return c.User != "" || c.Password != "" }
+func (c Credentials) Required() bool { return len(c) > 0 }
 
-// Valid reports whether user and password are right, in a time that does not depend on how wrong they are. It has the
-// signature of go-socks5's CredentialStore.
+// Valid reports whether user and password are right, in a time that does not depend on how wrong the password is. It has
+// the signature of go-socks5's CredentialStore.
 func (c Credentials) Valid(user, password string) bool {
-	u, wu := sha256.Sum256([]byte(user)), sha256.Sum256([]byte(c.User))
-	p, wp := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(c.Password))
-	return subtle.ConstantTimeCompare(u[:], wu[:])&subtle.ConstantTimeCompare(p[:], wp[:]) == 1
+	want, known := c[user]
+	p, w := sha256.Sum256([]byte(password)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(p[:], w[:]) == 1 && known
 }
 
 // Negotiate reads a program's request from rw and authenticates it. On an error it has already told the program, in the
@@ -94,7 +112,7 @@ func Negotiate(rw io.ReadWriter, c Credentials) (*Request, error) {
 	case b == 0x05:
 		r, err = negotiateSOCKS(br, rw, c)
 	case b == 0x04:
-		err = refuseSOCKS4(rw)
+		r, err = negotiateSOCKS4(br, rw, c)
 	case b >= 'A' && b <= 'Z' || b >= 'a' && b <= 'z':
 		r, err = negotiateHTTP(br, rw, c)
 	default:
@@ -103,7 +121,7 @@ func Negotiate(rw io.ReadWriter, c Credentials) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n := br.Buffered(); n > 0 {
+	if n := br.Buffered(); n > 0 && r.Exchange == nil {
 		r.First = make([]byte, n)
 		if _, err := io.ReadFull(br, r.First); err != nil {
 			return nil, fmt.Errorf("bytes sent ahead: %w", err)
@@ -117,7 +135,9 @@ func (r *Request) Grant(w io.Writer) error {
 	var err error
 	switch r.Protocol {
 	case SOCKS5:
-		err = replySOCKS(w, Granted)
+		err = replySOCKS(w, Granted, netip.AddrPort{})
+	case SOCKS4:
+		err = replySOCKS4(w, granted4)
 	case HTTP:
 		_, err = io.WriteString(w, "HTTP/1.1 200 Connection established\r\n\r\n")
 	default:
@@ -129,12 +149,23 @@ func (r *Request) Grant(w io.Writer) error {
 	return nil
 }
 
-// Deny tells the program that it gets no connection, and why. SOCKS5 carries the code alone, HTTP the text as well.
+// GrantUDP tells the program where its association takes packets.
+func (r *Request) GrantUDP(w io.Writer, at netip.AddrPort) error {
+	if err := replySOCKS(w, Granted, at); err != nil {
+		return fmt.Errorf("grant: %w", err)
+	}
+	return nil
+}
+
+// Deny tells the program that it gets no connection, and why. SOCKS5 carries the code alone,
+// SOCKS4 a bare no, HTTP the text as well.
 func (r *Request) Deny(w io.Writer, code Code, text string) error {
 	var err error
 	switch r.Protocol {
 	case SOCKS5:
-		err = replySOCKS(w, code)
+		err = replySOCKS(w, code, netip.AddrPort{})
+	case SOCKS4:
+		err = replySOCKS4(w, refused4)
 	case HTTP:
 		err = replyHTTP(w, code.httpStatus(), nil, text)
 	default:

@@ -31,33 +31,35 @@ func negotiateSOCKS(br *bufio.Reader, w io.Writer, c Credentials) (*Request, err
 	// The checks that go-socks5 makes too late (after resolving a name) or without an error that can be told apart.
 	switch {
 	case head[0] != version5:
-		return nil, errors.Join(fmt.Errorf("%w: request of version %d", ErrProtocol, head[0]), replySOCKS(w, Failed))
+		return nil, errors.Join(fmt.Errorf("%w: request of version %d", ErrProtocol, head[0]), replySOCKS(w, Failed, netip.AddrPort{}))
 	case head[3] != 1 && head[3] != 3 && head[3] != 4:
-		return nil, errors.Join(fmt.Errorf("%w: address type %d", ErrAddress, head[3]), replySOCKS(w, AddressNotSupported))
+		return nil, errors.Join(fmt.Errorf("%w: address type %d", ErrAddress, head[3]), replySOCKS(w, AddressNotSupported, netip.AddrPort{}))
 	}
 	q, err := socks5.NewRequest(br)
 	if err != nil {
 		return nil, fmt.Errorf("socks5 request: %w", err)
 	}
-	if q.Command != socks5.ConnectCommand {
-		return nil, errors.Join(fmt.Errorf("%w: %s", ErrCommand, commandName(q.Command)), replySOCKS(w, CommandNotSupported))
-	}
-	r := &Request{Protocol: SOCKS5, Host: q.DestAddr.FQDN, Port: uint16(q.DestAddr.Port), User: user}
+	r := &Request{Protocol: SOCKS5, Command: Connect, Host: q.DestAddr.FQDN, Port: uint16(q.DestAddr.Port), User: user}
 	if a, ok := netip.AddrFromSlice(q.DestAddr.IP); ok {
 		r.Host = a.String()
 	}
+	switch q.Command {
+	case socks5.ConnectCommand:
+	case socks5.AssociateCommand:
+		r.Command = Associate
+		return r, nil // whoever does not know its port yet says 0
+	default:
+		return nil, errors.Join(fmt.Errorf("%w: %s", ErrCommand, commandName(q.Command)), replySOCKS(w, CommandNotSupported, netip.AddrPort{}))
+	}
 	if err := CheckTarget(r.Host, r.Port); err != nil {
-		return nil, errors.Join(err, replySOCKS(w, AddressNotSupported))
+		return nil, errors.Join(err, replySOCKS(w, AddressNotSupported, netip.AddrPort{}))
 	}
 	return r, nil
 }
 
 func commandName(c uint8) string {
-	switch c {
-	case socks5.BindCommand:
+	if c == socks5.BindCommand {
 		return "BIND"
-	case socks5.AssociateCommand:
-		return "UDP ASSOCIATE"
 	}
 	return fmt.Sprintf("command %d", c)
 }
@@ -94,16 +96,14 @@ func authenticate(br *bufio.Reader, w io.Writer, c Credentials) (user string, er
 	return ac.Payload["Username"], nil
 }
 
-// replySOCKS writes a reply. Its address is always 0.0.0.0:0: the exit's own is nobody's business.
-func replySOCKS(w io.Writer, c Code) error {
-	_, err := w.Write([]byte{version5, byte(c), 0, 1, 0, 0, 0, 0, 0, 0})
+// replySOCKS writes a reply. For a connection its address is 0.0.0.0:0: the exit's own is nobody's business.
+func replySOCKS(w io.Writer, c Code, at netip.AddrPort) error {
+	b := []byte{version5, byte(c), 0}
+	if !at.IsValid() {
+		at = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
+	}
+	_, err := w.Write(Datagram{Addr: at.Addr(), Port: at.Port()}.Append(b))
 	return err
-}
-
-// refuseSOCKS4 says 91, "request rejected or failed", in SOCKS4's own words.
-func refuseSOCKS4(w io.Writer) error {
-	_, err := w.Write([]byte{0, 0x5b, 0, 0, 0, 0, 0, 0})
-	return errors.Join(ErrSOCKS4, err)
 }
 
 // maxHost is the longest host: what SOCKS5's length byte can say.

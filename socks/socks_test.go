@@ -20,8 +20,7 @@ func (t *talk) Read(b []byte) (int, error) { return t.Reader.Read(b) }
 
 func TestNegotiate(t *testing.T) {
 	t.Parallel()
-	user := Credentials{User: "ann", Password: "secret"}
-	const granted405 = "HTTP/1.1 405 Method Not Allowed\r\nAllow: CONNECT\r\n"
+	user := Credentials{"ann": "secret"}
 	tests := []struct {
 		name  string
 		in    string
@@ -39,14 +38,25 @@ func TestNegotiate(t *testing.T) {
 		{name: "socks5 no password offered", in: "\x05\x01\x00", cred: user, err: ErrAuth, reply: "\x05\xff"},
 		{name: "socks5 no methods", in: "\x05\x00", err: ErrAuth, reply: "\x05\xff"},
 		{name: "socks5 bind", in: "\x05\x01\x00\x05\x02\x00\x01\x01\x02\x03\x04\x00\x50", err: ErrCommand, reply: "\x05\x00\x05\x07"},
-		{name: "socks5 udp associate", in: "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", err: ErrCommand, reply: "\x05\x00\x05\x07"},
+		{name: "socks5 udp associate", in: "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", want: Request{Protocol: SOCKS5, Command: Associate, Host: "0.0.0.0"}, reply: "\x05\x00"},
+		{name: "socks5 udp associate from", in: "\x05\x01\x00\x05\x03\x00\x01\x0a\x00\x00\x01\x12\x34", want: Request{Protocol: SOCKS5, Command: Associate, Host: "10.0.0.1", Port: 0x1234}, reply: "\x05\x00"},
+		{name: "socks5 command 9", in: "\x05\x01\x00\x05\x09\x00\x01\x01\x02\x03\x04\x00\x50", err: ErrCommand, reply: "\x05\x00\x05\x07"},
 		{name: "socks5 address type", in: "\x05\x01\x00\x05\x01\x00\x02\x01\x02\x03\x04\x00\x50", err: ErrAddress, reply: "\x05\x00\x05\x08"},
 		{name: "socks5 empty name", in: "\x05\x01\x00\x05\x01\x00\x03\x00\x00\x50", err: ErrAddress, reply: "\x05\x00\x05\x08"},
 		{name: "socks5 name with newline", in: "\x05\x01\x00\x05\x01\x00\x03\x02a\n\x00\x50", err: ErrAddress, reply: "\x05\x00\x05\x08"},
 		{name: "socks5 port 0", in: "\x05\x01\x00\x05\x01\x00\x03\x01a\x00\x00", err: ErrAddress, reply: "\x05\x00\x05\x08"},
 		{name: "socks5 request version", in: "\x05\x01\x00\x04\x01\x00\x03\x01a\x00\x50", err: ErrProtocol, reply: "\x05\x00\x05\x01"},
 		{name: "socks5 cut short", in: "\x05\x01\x00\x05\x01\x00\x03\x0bexam", err: io.ErrUnexpectedEOF, reply: "\x05\x00"},
-		{name: "socks4", in: "\x04\x01\x00\x50\x01\x02\x03\x04\x00", err: ErrSOCKS4, reply: "\x00\x5b"},
+		{name: "socks4", in: "\x04\x01\x00\x50\x01\x02\x03\x04ann\x00", want: Request{Protocol: SOCKS4, Host: "1.2.3.4", Port: 80}},
+		{name: "socks4 bytes ahead", in: "\x04\x01\x00\x50\x01\x02\x03\x04\x00x", want: Request{Protocol: SOCKS4, Host: "1.2.3.4", Port: 80, First: []byte("x")}},
+		{name: "socks4a", in: "\x04\x01\x00\x50\x00\x00\x00\x01\x00example.com\x00", want: Request{Protocol: SOCKS4, Host: "example.com", Port: 80}},
+		{name: "socks4 address 0.0.0.0", in: "\x04\x01\x00\x50\x00\x00\x00\x00\x00", want: Request{Protocol: SOCKS4, Host: "0.0.0.0", Port: 80}},
+		{name: "socks4 bind", in: "\x04\x02\x00\x50\x01\x02\x03\x04\x00", err: ErrCommand, reply: "\x00\x5b"},
+		{name: "socks4 where a password is wanted", in: "\x04\x01\x00\x50\x01\x02\x03\x04ann\x00", cred: user, err: ErrAuth, reply: "\x00\x5b"},
+		{name: "socks4a empty name", in: "\x04\x01\x00\x50\x00\x00\x00\x01\x00\x00", err: ErrAddress, reply: "\x00\x5b"},
+		{name: "socks4 long user", in: "\x04\x01\x00\x50\x01\x02\x03\x04" + strings.Repeat("a", maxUserID+1) + "\x00", err: ErrProtocol, reply: "\x00\x5b"},
+		{name: "socks4a long name", in: "\x04\x01\x00\x50\x00\x00\x00\x01\x00" + strings.Repeat("a", maxHost+1) + "\x00", err: ErrProtocol, reply: "\x00\x5b"},
+		{name: "socks4 cut short", in: "\x04\x01\x00\x50\x01\x02\x03\x04ann", err: io.EOF},
 		{name: "tls", in: "\x16\x03\x01", err: ErrProtocol},
 		{name: "nothing", in: "", err: io.EOF},
 
@@ -56,8 +66,23 @@ func TestNegotiate(t *testing.T) {
 		{name: "connect user", in: "CONNECT a:1 HTTP/1.1\r\nproxy-authorization:  basic YW5uOnNlY3JldA==\r\n\r\n", cred: user, want: Request{Protocol: HTTP, Host: "a", Port: 1, User: "ann"}},
 		{name: "connect wrong password", in: "CONNECT a:1 HTTP/1.1\r\nProxy-Authorization: Basic YW5uOndyb25n\r\n\r\n", cred: user, err: ErrAuth, reply: "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic"},
 		{name: "connect no password", in: "CONNECT a:1 HTTP/1.1\r\n\r\n", cred: user, err: ErrAuth, reply: "HTTP/1.1 407 "},
-		{name: "get", in: "GET http://example.com/ HTTP/1.1\r\nHost: example.com\r\n\r\n", err: ErrCommand, reply: granted405},
-		{name: "get lower case", in: "get / HTTP/1.1\r\n\r\n", err: ErrCommand, reply: granted405},
+		{name: "get", in: "GET http://example.com/a?b HTTP/1.1\r\nHost: other\r\n\r\n", want: Request{Protocol: HTTP, Command: Forward, Host: "example.com", Port: 80}},
+		{name: "get with port", in: "GET http://[::1]:8080 HTTP/1.1\r\n\r\n", want: Request{Protocol: HTTP, Command: Forward, Host: "::1", Port: 8080}},
+		{name: "get user", in: "GET http://a/ HTTP/1.1\r\nProxy-Authorization: Basic YW5uOnNlY3JldA==\r\n\r\n", cred: user, want: Request{Protocol: HTTP, Command: Forward, Host: "a", Port: 80, User: "ann"}},
+		{name: "get no password", in: "GET http://a/ HTTP/1.1\r\n\r\n", cred: user, err: ErrAuth, reply: "HTTP/1.1 407 "},
+		{name: "get https", in: "GET https://a/ HTTP/1.1\r\n\r\n", err: ErrCommand, reply: "HTTP/1.1 501 "},
+		{name: "get userinfo", in: "GET http://u:p@a/ HTTP/1.1\r\n\r\n", err: ErrAddress, reply: "HTTP/1.1 400 "},
+		{name: "trace", in: "TRACE http://a/ HTTP/1.1\r\n\r\n", err: ErrCommand, reply: "HTTP/1.1 501 "},
+		{name: "length and chunks", in: "POST http://a/ HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "two lengths", in: "POST http://a/ HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "negative length", in: "POST http://a/ HTTP/1.1\r\nContent-Length: -1\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "gzip transfer", in: "POST http://a/ HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "bare carriage return", in: "GET http://a/ HTTP/1.1\r\nA: b\rC: d\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "space before a colon", in: "GET http://a/ HTTP/1.1\r\nContent-Length : 5\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 400 "},
+		{name: "own page", in: "GET /proxy.pac HTTP/1.1\r\nHost: 127.0.0.1:1080\r\n\r\n", cred: user, want: Request{Protocol: HTTP, Command: Page}},
+		{name: "own page, rebound", in: "GET /proxy.pac HTTP/1.1\r\nHost: evil.example:1080\r\n\r\n", err: ErrProtocol, reply: "HTTP/1.1 421 "},
+		{name: "post to the proxy", in: "POST / HTTP/1.1\r\nHost: localhost\r\n\r\n", err: ErrCommand, reply: "HTTP/1.1 405 "},
+		{name: "get lower case", in: "get / HTTP/1.1\r\n\r\n", err: ErrCommand, reply: "HTTP/1.1 405 Method Not Allowed\r\nAllow: GET, HEAD\r\n"},
 		{name: "connect without port", in: "CONNECT example.com HTTP/1.1\r\n\r\n", err: ErrAddress, reply: "HTTP/1.1 400 "},
 		{name: "connect port 99999", in: "CONNECT a:99999 HTTP/1.1\r\n\r\n", err: ErrAddress, reply: "HTTP/1.1 400 "},
 		{name: "connect user@host", in: "CONNECT u@a:1 HTTP/1.1\r\n\r\n", err: ErrAddress, reply: "HTTP/1.1 400 "},
@@ -86,6 +111,9 @@ func TestNegotiate(t *testing.T) {
 				if err != nil {
 					return
 				}
+				if r.Command == Forward || r.Command == Page {
+					r.First = nil
+				}
 				rest, err := io.ReadAll(c.Reader) // what is still in the socket follows what was taken out of it
 				if err != nil {
 					t.Fatal(err)
@@ -93,7 +121,7 @@ func TestNegotiate(t *testing.T) {
 				if r.First = append(r.First, rest...); string(r.First) != string(tt.want.First) {
 					t.Errorf("bytes ahead %q, want %q", r.First, tt.want.First)
 				}
-				if r.Protocol != tt.want.Protocol || r.Host != tt.want.Host || r.Port != tt.want.Port || r.User != tt.want.User {
+				if r.Protocol != tt.want.Protocol || r.Host != tt.want.Host || r.Port != tt.want.Port || r.User != tt.want.User || r.Command != max(tt.want.Command, Connect) {
 					t.Errorf("request %+v, want %+v", r, tt.want)
 				}
 			})
@@ -149,7 +177,8 @@ func FuzzNegotiate(f *testing.F) {
 	for _, s := range []string{
 		"\x05\x01\x00\x05\x01\x00\x03\x0bexample.com\x01\xbb", "\x05\x02\x00\x02\x01\x03ann\x06secret\x05\x01\x00\x04\x20\x01\x0d\xb8\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x50",
 		"\x04\x01\x00\x50\x01\x02\x03\x04\x00", "CONNECT [::1]:443 HTTP/1.1\r\nProxy-Authorization: Basic YW5uOnNlY3JldA==\r\n\r\nx",
-		"GET http://example.com/ HTTP/1.1\r\n\r\n",
+		"GET http://example.com/ HTTP/1.1\r\nConnection: close, x\r\nX: y\r\n\r\n", "POST http://a:1/?x HTTP/1.0\nContent-Length: 3\n\nabc", "GET /proxy.pac HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+		"\x04\x01\x00\x50\x00\x00\x00\x01ann\x00example.com\x00x", "\x05\x01\x00\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00",
 	} {
 		f.Add([]byte(s), true)
 		f.Add([]byte(s), false)
@@ -157,18 +186,24 @@ func FuzzNegotiate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, password bool) {
 		var cred Credentials
 		if password {
-			cred = Credentials{User: "ann", Password: "secret"}
+			cred = Credentials{"ann": "secret"}
 		}
 		c := &talk{Reader: bytes.NewReader(in)}
 		r, err := Negotiate(c, cred)
 		if err != nil {
 			return
 		}
-		if err := CheckTarget(r.Host, r.Port); err != nil {
+		if err := CheckTarget(r.Host, r.Port); err != nil && r.Command != Associate && r.Command != Page {
 			t.Errorf("accepted %q: %v", r.Address(), err)
 		}
-		if password && r.User != "ann" {
+		if password && r.User != "ann" && r.Command != Page {
 			t.Errorf("accepted user %q", r.User)
+		}
+		if r.Exchange != nil {
+			if b := r.Exchange.Head; bytes.Count(b, []byte("\r\n\r\n")) != 1 || !bytes.HasSuffix(b, []byte("\r\n\r\n")) {
+				t.Errorf("head %q", b)
+			}
+			return
 		}
 		rest, _ := io.ReadAll(c.Reader)
 		if ahead := append(r.First, rest...); !bytes.HasSuffix(in, ahead) || len(r.First) > MaxFirst {

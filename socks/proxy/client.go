@@ -227,7 +227,12 @@ func (c *Client) serve(ctx context.Context, conn *net.TCPConn) {
 		conn.Close()
 		return
 	}
-	err := c.connect(ctx, r, conn, stop)
+	var err error
+	if r.Command == socks.Connect {
+		err = c.connect(ctx, r, conn, stop)
+	} else {
+		err = &Verdict{Code: socks.CommandNotSupported}
+	}
 	if err == nil {
 		return
 	}

@@ -43,7 +43,7 @@ func TestCurl(t *testing.T) {
 	_, port, _ := net.SplitHostPort(web)
 	x := ExitConfig{Resolver: names(t, map[string][]string{"web.test.": {"127.0.0.1"}})}
 	open := chain(t, ClientConfig{}, x)
-	closed := chain(t, ClientConfig{Credentials: socks.Credentials{User: "ann", Password: "s3cret:x"}}, x)
+	closed := chain(t, ClientConfig{Credentials: socks.Credentials{"ann": "s3cret:x"}}, x)
 	url := "http://web.test:" + port + "/page"
 	const ok = "you asked: GET /page HTTP/1.1\n"
 	tests := []struct {
@@ -55,14 +55,15 @@ func TestCurl(t *testing.T) {
 		{"socks5h", []string{"--socks5-hostname", open, url}, ok, 0},
 		{"socks5 address", []string{"--socks5", open, "http://" + web + "/page"}, ok, 0},
 		{"http connect", []string{"--proxytunnel", "--proxy", "http://" + open, url}, ok, 0},
-		{"http plain", []string{"--proxy", "http://" + open, url}, "not single requests", 0},
 		{"socks5h user", []string{"--proxy", "socks5h://ann:s3cret%3Ax@" + closed, url}, ok, 0},
 		{"socks5h wrong password", []string{"--proxy", "socks5h://ann:wrong@" + closed, url}, "", 97},
 		{"socks5h no password", []string{"--socks5-hostname", closed, url}, "", 97},
 		{"http user", []string{"--proxytunnel", "--proxy", "http://" + closed, "--proxy-user", "ann:s3cret:x", url}, ok, 0},
 		{"http wrong password", []string{"--proxytunnel", "--proxy", "http://" + closed, "--proxy-user", "ann:wrong", url}, "", 56},
 		{"http no password", []string{"--proxytunnel", "--proxy", "http://" + closed, url}, "", 56},
-		{"socks4", []string{"--proxy", "socks4://" + open, "http://" + web + "/page"}, "", 97},
+		{"socks4", []string{"--proxy", "socks4://" + open, "http://" + web + "/page"}, ok, 0},
+		{"socks4a", []string{"--proxy", "socks4a://" + open, url}, ok, 0},
+		{"socks4 where a password is wanted", []string{"--proxy", "socks4a://" + closed, url}, "", 97},
 		{"socks5h no such name", []string{"--socks5-hostname", open, "http://none.test/"}, "", 97},
 		{"http no such name", []string{"--proxytunnel", "--proxy", "http://" + open, "http://none.test/"}, "", 56},
 	}
@@ -412,7 +413,7 @@ func TestListenErrors(t *testing.T) {
 		if _, err := NewClient(ClientConfig{Node: n, Listen: l}); !errors.Is(err, ErrExposed) {
 			t.Errorf("listen on %s without a password: %v, want %v", l, err, ErrExposed)
 		}
-		if _, err := NewClient(ClientConfig{Node: n, Listen: l, Credentials: socks.Credentials{User: "a", Password: "b"}}); err != nil {
+		if _, err := NewClient(ClientConfig{Node: n, Listen: l, Credentials: socks.Credentials{"a": "b"}}); err != nil {
 			t.Errorf("listen on %s with a password: %v", l, err)
 		}
 	}

@@ -142,7 +142,7 @@ func socksCredentials(e *applet.Env, user, file string) (socks.Credentials, erro
 	if line == "" || len(line) > 255 || len(user) > 255 {
 		return socks.Credentials{}, fmt.Errorf("password: %s: the first line has to hold 1 to 255 bytes", file)
 	}
-	return socks.Credentials{User: user, Password: line}, nil
+	return socks.Credentials{user: line}, nil
 }
 
 func socksPrintClient(e *applet.Env, r socksReport) error {
