@@ -11,6 +11,8 @@ var (
 	ErrHeader = errors.New("malformed stream header")
 	// ErrPolicy is returned when an exit's policy forbids an address.
 	ErrPolicy = errors.New("refused by the exit's policy")
+	// ErrRule is returned when a line of an exit's policy is not understood.
+	ErrRule = errors.New("policy rule")
 	// ErrNoExit is returned when no exit is known or none of those known could be reached; its wrapper names them.
 	ErrNoExit = errors.New("no exit")
 	// ErrExposed is returned when a Client would serve more than this box without asking for a password.
@@ -19,6 +21,8 @@ var (
 	ErrInUse = errors.New("port in use")
 	// ErrBusy is returned when a limit on connections is reached.
 	ErrBusy = errors.New("too many connections")
+	// ErrManyAssociations is returned when a limit on UDP associations is reached.
+	ErrManyAssociations = errors.New("too many UDP associations")
 )
 
 // Verdicts that are the exit's own and not the target's: another exit may do better. They are no codes of RFC 1928, so
@@ -26,6 +30,7 @@ var (
 const (
 	verdictBusy     socks.Code = 0x80
 	verdictStranger socks.Code = 0x81
+	verdictLoad     socks.Code = 0x82 // no refusal: the answer to a probe, see load.go
 )
 
 // Verdict is why an exit refused a connection.

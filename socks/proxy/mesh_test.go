@@ -228,10 +228,14 @@ func (n *meshNode) Accept(ctx context.Context) (Incoming, error) {
 	}
 }
 
+func (n *meshNode) AcceptPackets(context.Context) (IncomingPackets, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (s *meshStream) Peer() key.Public { return s.peer }
 func (s *meshStream) Header() []byte   { return s.header }
 
-func (s *meshStream) HandOver(ctx context.Context, conn *net.TCPConn) (Traffic, error) {
+func (s *meshStream) HandOver(ctx context.Context, conn *net.TCPConn, _ Limits) (Traffic, error) {
 	s.verdict <- meshVerdict{conn: conn}
 	select {
 	case t := <-s.ended:

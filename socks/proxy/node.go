@@ -24,6 +24,7 @@ func verdictNames() map[socks.Code]string {
 		socks.Expired:            "socks_timeout",
 		verdictBusy:              "socks_busy",
 		verdictStranger:          "socks_stranger",
+		verdictLoad:              "socks_load",
 	}
 }
 
@@ -118,6 +119,10 @@ func (n exitNode) Accept(ctx context.Context) (Incoming, error) {
 	return incoming{in}, nil
 }
 
+func (n exitNode) AcceptPackets(context.Context) (IncomingPackets, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (n exitNode) Status(v any) { _ = n.c.Status(v) }
 
 type incoming struct{ in *app.Incoming }
@@ -131,7 +136,7 @@ func (i incoming) Refuse(v *Verdict) error {
 
 // HandOver returns at the end of ctx too. The app's own call waits for the end of the stream, which may be days away; its
 // goroutine is left to it then, and ends with the stream or with the node.
-func (i incoming) HandOver(ctx context.Context, conn *net.TCPConn) (Traffic, error) {
+func (i incoming) HandOver(ctx context.Context, conn *net.TCPConn, _ Limits) (Traffic, error) {
 	type end struct {
 		t   app.Traffic
 		err error

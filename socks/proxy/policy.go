@@ -8,23 +8,60 @@ import (
 	"time"
 )
 
-// policy decides which addresses an exit leads to. It looks at addresses only: names are checked by what they resolve to
-// at the moment of connecting, so a name that changes its answer between a check and a connection (DNS rebinding) gains
-// nothing.
+// policy decides where an exit leads to: the operator's rules in their order, then what is closed unless a rule opened it.
+// Addresses are looked at at the moment of connecting, whatever name they came from, so a name that changes its answer
+// between a check and a connection (DNS rebinding) gains nothing.
+//
+// A rule that allows opens an address of the exit's surroundings only if it names a network within them (10.1.2.0/24, not
+// 0.0.0.0/0, * or a name), and an address of the exit itself only if it names that very address. Addresses that mean
+// nobody or many, and those of the mesh, no rule opens.
 type policy struct {
 	allowPrivate bool                // opens what is local to the exit: private, loopback, link-local, shared, its own addresses
 	mesh         netip.Prefix        // closed even so: whoever reached a node through the exit would look like the exit to it
 	own          func() []netip.Addr // the exit's own addresses, public ones included
+	rules        []rule
 
 	nowhere, nearby []block
 	wrappings       []wrapping
 }
 
-func newPolicy(allowPrivate bool, mesh netip.Prefix, own func() []netip.Addr) *policy {
+func newPolicy(allowPrivate bool, mesh netip.Prefix, own func() []netip.Addr, rules ...rule) *policy {
 	return &policy{
-		allowPrivate: allowPrivate, mesh: mesh, own: own,
+		allowPrivate: allowPrivate, mesh: mesh, own: own, rules: rules,
 		nowhere: nowhere(), nearby: nearby(), wrappings: wrappings(),
 	}
+}
+
+// smtp is the port on which mail is handed from provider to provider: what strangers send there gets the exit's address
+// onto the lists of spammers. People send theirs at 465 and 587.
+const smtp = 25
+
+// dest is where a connection or datagram is to go, as the client named it.
+type dest struct {
+	network string // "tcp" or "udp"
+	name    string // folded; empty if the client named an address
+	port    uint16
+}
+
+// CheckName refuses names that a rule denies before anybody is asked for their addresses.
+func (p *policy) CheckName(d dest) error {
+	if r := p.first(d, nil); r != nil && !r.allow {
+		return fmt.Errorf("%w: a rule denies it", ErrPolicy)
+	}
+	return nil
+}
+
+// first is the rule that decides. Without forms it is the first one that speaks of the name or of everything.
+func (p *policy) first(d dest, forms []netip.Addr) *rule {
+	for i := range p.rules {
+		if p.rules[i].matches(d.network, d.name, forms, d.port) {
+			return &p.rules[i]
+		}
+		if forms == nil && p.rules[i].prefix.IsValid() {
+			return nil // it may decide once the addresses are known
+		}
+	}
+	return nil
 }
 
 type block struct {
@@ -60,30 +97,41 @@ func nearby() []block {
 		blocks("an address for benchmarks", "198.18.0.0/15")...)
 }
 
-// Check returns nil if the exit leads to a, else an error that wraps ErrPolicy and names the kind of address, not the
+// Check returns nil if the exit leads to a for d, else an error that wraps ErrPolicy and names the kind of address, not the
 // address: what a name resolves to inside the exit's network is not the client's business.
-func (p *policy) Check(a netip.Addr) error {
+func (p *policy) Check(d dest, a netip.Addr) error {
 	if !a.IsValid() {
 		return fmt.Errorf("%w: no address", ErrPolicy)
 	}
 	a = a.WithZone("")
 	// Every wrapping is looked at on its own too: ::ffff:0:0 is v4-mapped, and unwraps to an address that is refused.
-	for range 3 {
-		if err := p.check(a); err != nil {
+	var room [3]netip.Addr
+	forms := append(room[:0], a)
+	for inner, ok := p.unwrap(a); ok; inner, ok = p.unwrap(inner) {
+		if len(forms) == cap(room) {
+			return fmt.Errorf("%w: an address inside an address inside an address", ErrPolicy)
+		}
+		forms = append(forms, inner)
+	}
+	r := p.first(d, forms)
+	if r != nil && !r.allow {
+		return fmt.Errorf("%w: a rule denies it", ErrPolicy)
+	}
+	for _, f := range forms {
+		if err := p.check(f, r); err != nil {
 			return err
 		}
-		inner, ok := p.unwrap(a)
-		if !ok {
-			return nil
-		}
-		a = inner
 	}
-	return fmt.Errorf("%w: an address inside an address inside an address", ErrPolicy)
+	if r == nil && d.network == "tcp" && d.port == smtp {
+		return fmt.Errorf("%w: port 25 is for mail servers, senders use 465 or 587", ErrPolicy)
+	}
+	return nil
 }
 
-func (p *policy) check(a netip.Addr) error {
+// check looks at one form of an address; r is the rule that allows it, or nil.
+func (p *policy) check(a netip.Addr, r *rule) error {
 	if a.Is4In6() {
-		return nil // its inside is checked next
+		return nil // its inside is looked at next
 	}
 	if p.mesh.IsValid() && p.mesh.Contains(a) {
 		return fmt.Errorf("%w: an address of the mesh", ErrPolicy)
@@ -97,18 +145,24 @@ func (p *policy) check(a netip.Addr) error {
 		return nil
 	}
 	for _, b := range p.nearby {
-		if b.prefix.Contains(a) {
+		if b.prefix.Contains(a) && !(r != nil && liesIn(r.prefix, b.prefix)) {
 			return fmt.Errorf("%w: %s", ErrPolicy, b.name)
 		}
 	}
-	if p.own != nil {
-		for _, o := range p.own() {
-			if o.Unmap().WithZone("") == a {
-				return fmt.Errorf("%w: an address of the exit itself", ErrPolicy)
-			}
+	if p.own == nil || r != nil && r.prefix.IsSingleIP() && r.prefix.Addr() == a {
+		return nil
+	}
+	for _, o := range p.own() {
+		if o.Unmap().WithZone("") == a {
+			return fmt.Errorf("%w: an address of the exit itself", ErrPolicy)
 		}
 	}
 	return nil
+}
+
+// liesIn reports whether the network p lies wholly in q.
+func liesIn(p, q netip.Prefix) bool {
+	return p.IsValid() && p.Bits() >= q.Bits() && q.Contains(p.Addr())
 }
 
 // wrapping is an IPv6 prefix whose addresses carry an IPv4 address at byte at: a translator or a tunnel on the exit's side

@@ -43,7 +43,8 @@ func TestPolicy(t *testing.T) {
 	}
 	for s, want := range tests {
 		a := netip.MustParseAddr(s)
-		es, el := strict.Check(a), loose.Check(a)
+		to := dest{network: "tcp", port: 443}
+		es, el := strict.Check(to, a), loose.Check(to, a)
 		for _, err := range []error{es, el} {
 			if err != nil && !errors.Is(err, ErrPolicy) {
 				t.Errorf("%s: %v is no ErrPolicy", s, err)
@@ -59,7 +60,7 @@ func TestPolicy(t *testing.T) {
 			t.Errorf("%s, open to private: %v, want %s", s, el, want)
 		}
 	}
-	if err := strict.Check(netip.Addr{}); !errors.Is(err, ErrPolicy) {
+	if err := strict.Check(dest{network: "tcp", port: 443}, netip.Addr{}); !errors.Is(err, ErrPolicy) {
 		t.Errorf("no address: %v", err)
 	}
 }
@@ -74,7 +75,7 @@ func TestRebinding(t *testing.T) {
 		"rebind.test.": {"203.0.113.7", "127.0.0.1"}, // the documentation network answers nobody
 		"inside.test.": {"127.0.0.1"},
 	})
-	d := newDialer(r, newPolicy(false, netip.Prefix{}, nil), 2*time.Second)
+	d := newDialer(newResolver(r), newPolicy(false, netip.Prefix{}, nil), 2*time.Second)
 	for _, host := range []string{"rebind.test", "rebind.test", "inside.test", "localhost", "127.0.0.1", "::ffff:127.0.0.1", "0x7f.1", "127.1", "2130706433", "0"} {
 		c, err := d.dial(t.Context(), Header{Host: host, Port: port})
 		if err == nil {

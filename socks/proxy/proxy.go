@@ -46,6 +46,8 @@ type Node interface {
 type ExitNode interface {
 	// Accept waits for the next stream to Service.
 	Accept(ctx context.Context) (Incoming, error)
+	// AcceptPackets waits for the next packet flow to ServiceUDP. errors.ErrUnsupported means that there will be none.
+	AcceptPackets(ctx context.Context) (IncomingPackets, error)
 	// Status publishes the app's state; the value is encoded before Status returns.
 	Status(v any)
 }
@@ -56,9 +58,18 @@ type Incoming interface {
 	Peer() key.Public
 	// Header is what the stream was opened with.
 	Header() []byte
-	// HandOver agrees and gives the socket to the node. It returns when the stream has ended, or at the end of ctx, which
-	// does not end the stream.
-	HandOver(ctx context.Context, conn *net.TCPConn) (Traffic, error)
+	// HandOver agrees and gives the socket to the node, which keeps the client to l. It returns when the stream has ended, or
+	// at the end of ctx, which does not end the stream.
+	HandOver(ctx context.Context, conn *net.TCPConn, l Limits) (Traffic, error)
 	// Refuse ends the stream with a verdict.
+	Refuse(v *Verdict) error
+}
+
+// IncomingPackets is a packet flow that waits for its verdict. Exactly one of Accept and Refuse is called on it.
+type IncomingPackets interface {
+	Peer() key.Public
+	Header() []byte
+	// Accept agrees. A Read or Write of the connection is one packet; Write never blocks, it drops.
+	Accept() (net.Conn, error)
 	Refuse(v *Verdict) error
 }
