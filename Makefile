@@ -1,4 +1,4 @@
-# make build · test · check · bench · bench-e2e · bench-slow · fuzz · size · repro · demo · install · clean
+# make build · man · test · check · bench · bench-e2e · bench-slow · fuzz · size · repro · demo · install · clean
 # Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
 
 GO        ?= go
@@ -53,7 +53,7 @@ compile = GOOS=$(call part,$(1),1) GOARCH=$(call part,$(1),2) GOARM=$(if $(filte
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-doc fuzz demo install clean
+.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-doc fuzz demo install clean
 
 all: build
 
@@ -61,6 +61,14 @@ build:
 	@mkdir -p $(OUT)
 	$(BUILD) -o $(OUT)/skywire ./cmd/skywire
 	@$(OUT)/skywire install-links $(OUT)/bin --bare >/dev/null
+
+# The manual pages of this version, from the same text as --help, and a look at them by whoever of mandoc and groff is there.
+man: build
+	@rm -rf $(OUT)/man
+	@$(OUT)/skywire man $(OUT)/man >/dev/null
+	@if command -v mandoc >/dev/null; then mandoc -Tlint -Wwarning $(OUT)/man/man?/*; fi
+	@if command -v groff >/dev/null; then bad="$$(for p in $(OUT)/man/man?/*; do groff -ww -man -K utf8 -Tutf8 -z $$p; done 2>&1)"; \
+	 if [ -n "$$bad" ]; then echo "$$bad"; exit 1; fi; fi
 
 # One summary over three runs: everything once in random order, the packages with goroutines under the race detector,
 # and the real binary in namespaces (needs root; without it those tests say why they skip).
@@ -182,6 +190,7 @@ install: build
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(OUT)/skywire $(DESTDIR)$(PREFIX)/bin/skywire
 	$(DESTDIR)$(PREFIX)/bin/skywire install-links $(DESTDIR)$(PREFIX)/bin >/dev/null
+	$(DESTDIR)$(PREFIX)/bin/skywire man $(DESTDIR)$(PREFIX)/share/man >/dev/null
 
 clean:
 	rm -rf $(OUT)

@@ -60,6 +60,9 @@ type Verb struct {
 	run   func(ctx context.Context, s *session, f *flags) error
 }
 
+// InShell reports whether it is a word of the interactive shell alone.
+func (v Verb) InShell() bool { return v.shell }
+
 // Verbs is the table, in the order of help.
 func Verbs() []Verb {
 	return []Verb{
@@ -247,19 +250,27 @@ func (v *Verb) usage() string { return strings.TrimSpace("viscript " + v.Name + 
 func (f *flags) help() {
 	fmt.Fprintf(f.s.out, "usage: %s\n\n%s\n", f.verb.usage(), f.verb.Summary)
 	if len(f.verb.Aliases) > 0 {
-		fmt.Fprintf(f.s.out, "also: %s\n", strings.Join(f.verb.Aliases, ", "))
+		fmt.Fprintf(f.s.out, "\nalso: %s\n", strings.Join(f.verb.Aliases, ", "))
 	}
-	fmt.Fprintln(f.s.out)
-	t := tabwriter.NewWriter(f.s.out, 2, 8, 2, ' ', 0)
-	f.VisitAll(func(g *flag.Flag) {
-		value, text := flag.UnquoteUsage(g)
-		dash := "--"
-		if len(g.Name) == 1 {
-			dash = "-"
-		}
-		fmt.Fprintf(t, "  %s%s %s\t%s\n", dash, g.Name, value, text)
-	})
-	t.Flush()
+	for i, title := range []string{"flags:", "common flags:"} {
+		t := tabwriter.NewWriter(f.s.out, 2, 8, 2, ' ', 0)
+		f.VisitAll(func(g *flag.Flag) {
+			if strings.Contains(" json run config ", " "+g.Name+" ") != (i == 1) {
+				return
+			}
+			if title != "" {
+				fmt.Fprintf(f.s.out, "\n%s\n", title)
+				title = ""
+			}
+			value, text := flag.UnquoteUsage(g)
+			dash := "--"
+			if len(g.Name) == 1 {
+				dash = "-"
+			}
+			fmt.Fprintf(t, "  %s%s %s\t%s\n", dash, g.Name, value, text)
+		})
+		t.Flush()
+	}
 }
 
 // dial opens a connection to this box's viscript, or to that of another.

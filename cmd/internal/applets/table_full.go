@@ -14,7 +14,7 @@ func All() []applet.Applet {
 
 // Tools are the words of the skywire command itself that are no daemons: they have no link names.
 func Tools() []applet.Applet {
-	return []applet.Applet{doctorApplet(), simApplet(), completionApplet()}
+	return []applet.Applet{doctorApplet(), simApplet(), completionApplet(), manApplet()}
 }
 
 // serverSections are the sections of the applets that a small build does not have.

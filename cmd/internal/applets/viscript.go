@@ -31,7 +31,9 @@ viscript reload does.`
 func viscriptApplet() applet.Applet {
 	usage := []string{"viscript", "viscript run [--headless]"}
 	for _, v := range cli.Verbs() {
-		usage = append(usage, strings.TrimSpace("viscript "+v.Name+" "+v.Args))
+		if !v.InShell() {
+			usage = append(usage, strings.TrimSpace("viscript "+v.Name+" "+v.Args))
+		}
 	}
 	return applet.Applet{
 		Name: viscriptName, Summary: "starts, watches, measures and stops the apps of this box",
