@@ -97,7 +97,10 @@ func (s *Supervisor) startsAnew(e *entry, a *config.App, old, file *config.File)
 func sameProgram(e *entry, a *config.App) bool {
 	o := e.app
 	sameArgs := !slices.Equal(e.args, o.DefaultArgs) || slices.Equal(o.DefaultArgs, a.DefaultArgs)
-	return sameArgs && o.TTY == a.TTY && o.User == a.User && o.Group == a.Group && o.Nice == a.Nice && slices.Equal(o.Caps, a.Caps) && o.NoNewPrivs == a.NoNewPrivs && maps.Equal(o.Secrets, a.Secrets) && o.Limits == a.Limits && o.Ready.FD == a.Ready.FD && o.Path == a.Path && o.Cwd == a.Cwd && o.Inproc == a.Inproc && o.Daemon == a.Daemon && maps.Equal(o.Env, a.Env)
+	return sameArgs && o.Path == a.Path && o.Cwd == a.Cwd && maps.Equal(o.Env, a.Env) && maps.Equal(o.Secrets, a.Secrets) &&
+		o.Daemon == a.Daemon && o.TTY == a.TTY && o.Inproc == a.Inproc && o.Legacy == a.Legacy && o.Ready.FD == a.Ready.FD &&
+		o.User == a.User && o.Group == a.Group && o.Nice == a.Nice && o.Limits == a.Limits &&
+		(o.Caps == nil) == (a.Caps == nil) && slices.Equal(o.Caps, a.Caps) && o.NoNewPrivs == a.NoNewPrivs
 }
 
 func (s *Supervisor) apply(file *config.File, p *Plan) {
@@ -108,6 +111,9 @@ func (s *Supervisor) apply(file *config.File, p *Plan) {
 		s.startRemote()
 	}
 	s.keepTrail()
+	if a, b := old.Settings, file.Settings; a.SignalTCP != b.SignalTCP || a.Web != b.Web || a.RunHeadless != b.RunHeadless {
+		s.log.Warn("settings of sockets and of the page take effect when viscript starts again", "file", file.Path)
+	}
 	for _, e := range s.entries() {
 		a := file.Apps[e.app.Name]
 		if !e.active() {

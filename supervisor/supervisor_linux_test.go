@@ -791,7 +791,10 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		t.Skip("no folder in RAM")
 	}
 	kills := 30
-	if testing.Short() {
+	switch {
+	case os.Getenv("SKYWIRE_E2E") == "full":
+		kills = 100
+	case testing.Short():
 		kills = 8
 	}
 	var pid proc.ID
@@ -937,39 +940,6 @@ func idOf(list []Item, app string) uint64 {
 		}
 	}
 	return 0
-}
-
-// TestNotOurs: a number in the state file that belongs to another process now is left alone.
-func TestNotOurs(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, shells)
-	c := exec.Command("/bin/sleep", "1000")
-	c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		c.Process.Kill()
-		c.Wait()
-	}()
-	os.MkdirAll(w.config.RunDir, 0o700)
-	b, _ := json.Marshal(saved{LastID: 7, Boot: proc.BootID(), Apps: []savedApp{
-		{ID: 7, App: "sh", Process: proc.ID{PID: c.Process.Pid, Start: 12345}, Mark: "none"},
-	}})
-	if err := os.WriteFile(filepath.Join(w.config.RunDir, "viscript.json"), b, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	s, stop := w.run()
-	eventually(t, func() error {
-		if it := stateOf(t, s, 7); it.State != Failed {
-			return fmt.Errorf("%+v", it)
-		}
-		return nil
-	})
-	stop()
-	if err := c.Process.Signal(syscall.Signal(0)); err != nil {
-		t.Errorf("a stranger was killed: %v", err)
-	}
 }
 
 // TestControlSocket drives the daemon as the verbs do.
