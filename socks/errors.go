@@ -13,6 +13,8 @@ var (
 	ErrAddress = errors.New("not a target")
 	// ErrFragment is returned when a UDP packet is a fragment: none are put together here.
 	ErrFragment = errors.New("fragments are not supported")
+	// ErrRule is returned when a rule of the client is not understood.
+	ErrRule = errors.New("rule")
 	// ErrTooLong is returned when an HTTP request exceeds the limits on lines and headers.
 	ErrTooLong = errors.New("request too long")
 )
