@@ -223,6 +223,7 @@ type Link struct {
 	ping           pinger
 	meter          meter
 	keepAlive      time.Duration // longest silence; 0: Timers.PingLong
+	doubt          doubt
 	life           lifetime
 	mtu            mtuProbe
 	move           mover

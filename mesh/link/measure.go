@@ -16,6 +16,7 @@ const (
 	recentLife  = 30 * time.Second // and younger ones
 	idleLong    = time.Minute      // without data the pings of a link become rare
 	lossHalf    = 8 * time.Second  // after which what was counted of losses weighs half
+	lossIdle    = 2 * time.Second  // without a Measure: there was no data, and what was counted weighs as little as it can
 	lossLeast   = 32               // frames that count however old
 	lossDoubt   = 32               // fewer frames than this are taken as so many, so that one lost ping is no bad link
 	lossTold    = 8                // frames before anything is told
@@ -143,7 +144,10 @@ func (m *meter) receive(now time.Duration, f wire.Measure, came uint64) {
 // fade lets old counts weigh less.
 func (m *meter) fade(now time.Duration) {
 	if m.seen > lossLeast {
-		f := max(math.Exp2(-float64(now-m.at)/float64(lossHalf)), lossLeast/m.seen)
+		f := lossLeast / m.seen
+		if now-m.at < lossIdle {
+			f = max(f, math.Exp2(-float64(now-m.at)/float64(lossHalf)))
+		}
 		m.seen, m.missing = m.seen*f, m.missing*f
 	}
 	m.at = now

@@ -253,7 +253,7 @@ func (s *Links) message(now time.Duration, l *Link, from forward.Endpoint, kind 
 	case wire.MessagePiece:
 		s.receivePiece(now, l, from, b)
 	case wire.MessageBye:
-		s.down(now, l, "the neighbour said goodbye")
+		s.down(now, l, Goodbye)
 	default:
 		if l.state == Up {
 			s.host.Message(now, l, kind, b)

@@ -61,6 +61,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 		return next
 	}
 	next = min(next, s.tickLife(now, l))
+	next = min(next, s.tickDoubt(now, l))
 	next = min(next, s.tickPing(now, l))
 	next = min(next, s.tickRekey(now, l))
 	next = min(next, s.tickMTU(now, l))
@@ -76,6 +77,9 @@ func (s *Links) forget(now time.Duration, l *Link) {
 	s.Remove(now, l)
 	s.host.Forgotten(now, l)
 }
+
+// Goodbye is why a link is down whose neighbour ended it in order.
+const Goodbye = "the neighbour said goodbye"
 
 // down takes a link out of service and, where it is wanted, dials again at once.
 func (s *Links) down(now time.Duration, l *Link, reason string) {

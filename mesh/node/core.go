@@ -430,6 +430,9 @@ func (h *host) Down(now time.Duration, l *link.Link, reason string) {
 	n.applyLink(now, b)
 	n.linkLost(now, b)
 	n.newsOfRecord(now)
+	if reason == link.Goodbye && n.punchedIdle(now, b, punchIdle-punchNearly) {
+		n.letGo(now, b) // the neighbour found it unused a little earlier
+	}
 }
 
 func (h *host) Forgotten(now time.Duration, l *link.Link) {

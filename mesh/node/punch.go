@@ -32,6 +32,7 @@ const (
 	punchSettle  = time.Second      // after the last try, for its answer
 	punchAgain   = time.Second      // between two attempts with one peer, whoever began them
 	punchIdle    = 10 * time.Minute // after the last frame a punched link is let go
+	punchNearly  = time.Minute      // by which both ends may differ
 )
 
 // PunchConfig is what punching needs of the outside.
@@ -447,21 +448,24 @@ func (n *Core) punchFailed(now time.Duration, p *puncher, why string) {
 // tickPunched lets punched links go that nobody has used for long.
 func (n *Core) tickPunched(now time.Duration) {
 	n.links.All(func(l *link.Link) {
-		b := n.neighbour(l)
-		if b.punched == 0 {
-			return
+		if b := n.neighbour(l); n.punchedIdle(now, b, punchIdle) {
+			n.log.Info("punched link not used any more", "peer", l.Peer())
+			n.letGo(now, b)
 		}
-		st := b.plane.Stats()
-		used := max(st.LastReceived, st.LastSent, b.punched)
-		if s := n.sessions[l.Peer()]; s != nil {
-			used = max(used, s.wantedAt)
-		}
-		if now-used < punchIdle {
-			return
-		}
-		n.log.Info("punched link not used any more", "peer", l.Peer())
-		n.letGo(now, b)
 	})
+}
+
+// punchedIdle tells whether a link was punched and nobody has used it for so long.
+func (n *Core) punchedIdle(now time.Duration, b *neighbour, d time.Duration) bool {
+	if b.punched == 0 {
+		return false
+	}
+	st := b.plane.Stats()
+	used := max(st.LastReceived, st.LastSent, b.punched)
+	if s := n.sessions[b.link.Peer()]; s != nil {
+		used = max(used, s.wantedAt)
+	}
+	return now-used >= d
 }
 
 // letGo ends a link in order.

@@ -25,6 +25,7 @@ const (
 	FlapCost     = 20_000
 	flapFree     = 1.5 // a link may break once without being any worse for it
 	flapMost     = 5.0
+	lossGone     = 0.001 // less is none
 
 	maxLinkCost = 1 << 28 // 268 s: keeps sums of costs far from the weight of a shared relay
 )
@@ -90,14 +91,17 @@ func CarrierName(c uint8) string {
 }
 
 // significant tells whether measures of the same links drifted far enough to be told at once: a quarter and 2 ms of round trip, 1 % of
-// loss, a flap, or twice or half the capacity.
+// loss or the end of all loss, a flap, or twice or half the capacity.
 func significant(a, b *Record) bool {
 	for i := range min(len(a.Links), len(b.Links)) {
 		x, y := a.Links[i], b.Links[i]
 		if d := (x.RTT - y.RTT).Abs(); d >= 2*time.Millisecond && d >= x.RTT/4 {
 			return true
 		}
-		if math.Abs(x.Loss-y.Loss) >= 0.01 || math.Abs(max(x.Flaps, flapFree)-max(y.Flaps, flapFree)) >= 1 {
+		if math.Abs(x.Loss-y.Loss) >= 0.01 || x.Loss >= 3*lossGone && y.Loss < lossGone {
+			return true
+		}
+		if math.Abs(max(x.Flaps, flapFree)-max(y.Flaps, flapFree)) >= 1 {
 			return true
 		}
 		if low, high := min(x.Capacity, y.Capacity), max(x.Capacity, y.Capacity); high > 2*low && CapacityCost/high+2000 < CapacityCost/max(low, 1) {
