@@ -13,4 +13,8 @@ var (
 	ErrReset = errors.New("stream reset")
 	// ErrAnswered is returned by the second verdict on one Incoming.
 	ErrAnswered = errors.New("the stream is answered already")
+	// ErrKind is returned when a flow of packets is taken as a stream, or the other way round.
+	ErrKind = errors.New("a stream where packets are meant, or the other way round")
+	// ErrPacket is returned by PacketConn.Write for a packet longer than MaxPacket.
+	ErrPacket = errors.New("packet too long")
 )

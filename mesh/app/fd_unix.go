@@ -42,3 +42,36 @@ func hungUp(c *net.UnixConn) bool {
 	}
 	return perr == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
 }
+
+// someWriter returns a function that writes what the kernel has room for, without waiting: 0 bytes if none. One goroutine
+// calls it.
+func someWriter(c *net.UnixConn) func(b []byte) (int, error) {
+	rc, err := c.SyscallConn()
+	if err != nil {
+		return func([]byte) (int, error) { return 0, err }
+	}
+	var b []byte
+	var n int
+	var werr error
+	try := func(fd uintptr) bool {
+		for {
+			n, werr = unix.Write(int(fd), b)
+			if werr != unix.EINTR {
+				return true
+			}
+		}
+	}
+	return func(data []byte) (int, error) {
+		b = data
+		err := rc.Write(try)
+		switch {
+		case err != nil:
+			return 0, err
+		case werr == unix.EAGAIN:
+			return 0, nil
+		case werr != nil:
+			return 0, os.NewSyscallError("write", werr)
+		}
+		return n, nil
+	}
+}

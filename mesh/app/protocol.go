@@ -45,6 +45,8 @@ type Service struct {
 	Port  uint16   `json:"port,omitempty"`
 	Allow []string `json:"allow,omitempty"` // keys in text form, AnyMember, Guests, TagMark and a tag; empty: nobody
 	Meta  string   `json:"meta,omitempty"`
+	// Packets: flows of packets are taken too, beside streams.
+	Packets bool `json:"packets,omitempty"`
 
 	Key    key.Public `json:"key,omitzero"`
 	Node   string     `json:"node,omitempty"` // the node's own claim of a name
@@ -101,6 +103,7 @@ type (
 		Service  string `json:"service"`
 		Header   []byte `json:"header,omitempty"`
 		HandOver bool   `json:"handover,omitempty"`
+		Packets  bool   `json:"packets,omitempty"` // dial: a flow of packets
 	}
 	// Response answers it, and later lines.
 	Response struct {
@@ -113,6 +116,7 @@ type (
 		Header  []byte `json:"header,omitempty"`
 		Reply   []byte `json:"reply,omitempty"`
 		Binding []byte `json:"binding,omitempty"`
+		Packets bool   `json:"packets,omitempty"` // a flow of packets
 	}
 	// Verdict is the accepting program's line.
 	Verdict struct {

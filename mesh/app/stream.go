@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -101,14 +102,24 @@ func ask(conn *net.UnixConn, line any) (*Result, error) {
 
 // dial asks the node for a stream; the connection it returns is the stream, or waits for the handover.
 func (c *Client) dial(ctx context.Context, to key.Public, service string, header []byte, handOver bool) (*Stream, error) {
-	if len(header) > MaxHeader {
-		return nil, ErrHeader
-	}
-	conn, done, err := c.open(ctx)
+	r, conn, err := c.request(ctx, to, Request{Method: "stream.dial", Params: RequestParams{
+		Key: to.String(), Service: service, Header: header, HandOver: handOver,
+	}})
 	if err != nil {
 		return nil, err
 	}
-	req := Request{Method: "stream.dial", Params: RequestParams{Key: to.String(), Service: service, Header: header, HandOver: handOver}}
+	return &Stream{UnixConn: conn, peer: to, service: service, reply: r.Reply}, nil
+}
+
+// request asks the node for a stream or a flow on a connection of its own.
+func (c *Client) request(ctx context.Context, to key.Public, req Request) (*Result, *net.UnixConn, error) {
+	if len(req.Params.Header) > MaxHeader {
+		return nil, nil, ErrHeader
+	}
+	conn, done, err := c.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	r, err := ask(conn, req)
 	if !done() && err == nil {
 		err = ctx.Err()
@@ -118,9 +129,9 @@ func (c *Client) dial(ctx context.Context, to key.Public, service string, header
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		return nil, fmt.Errorf("dial %s on %s: %w", service, to.Short(), err)
+		return nil, nil, fmt.Errorf("dial %s on %s: %w", req.Params.Service, to.Short(), err)
 	}
-	return &Stream{UnixConn: conn, peer: to, service: service, reply: r.Reply}, nil
+	return r, conn, nil
 }
 
 // Dial opens a stream to a service of a node. A refusal is a *signal.Error.
@@ -146,10 +157,16 @@ func (c *Client) DialHandOver(ctx context.Context, to key.Public, service string
 	}{true})
 }
 
-// handOver sends line with the descriptor of tcp, closes tcp here, and waits for the node to say how it ended.
-func handOver(ctx context.Context, conn *net.UnixConn, tcp *net.TCPConn, line any) (Traffic, error) {
-	f, err := tcp.File()
-	tcp.Close()
+// fileConn is a socket that has a descriptor to hand over.
+type fileConn interface {
+	File() (*os.File, error)
+	Close() error
+}
+
+// handOver sends line with the descriptor of a socket, closes the socket here, and waits for the node to say how it ended.
+func handOver(ctx context.Context, conn *net.UnixConn, socket fileConn, line any) (Traffic, error) {
+	f, err := socket.File()
+	socket.Close()
 	if err != nil {
 		return Traffic{}, fmt.Errorf("hand over: %w", err)
 	}
@@ -182,6 +199,7 @@ type Incoming struct {
 	Peer    key.Public
 	Header  []byte
 	Binding []byte // of the connection under the stream, see stream.Binding
+	Packets bool   // a flow of packets: AcceptPackets or HandOverPackets takes it
 
 	service string
 	conn    *net.UnixConn
@@ -242,7 +260,7 @@ func (c *Client) accept(ctx context.Context, service string) (*Incoming, error) 
 		conn.Close()
 		return nil, fmt.Errorf("accept %s: %w", service, err)
 	}
-	return &Incoming{Peer: peer, Header: r.Header, Binding: r.Binding, service: service, conn: conn}, nil
+	return &Incoming{Peer: peer, Header: r.Header, Binding: r.Binding, Packets: r.Packets, service: service, conn: conn}, nil
 }
 
 // take returns the connection for the one verdict.
@@ -260,6 +278,17 @@ func (in *Incoming) take(reply []byte) (*net.UnixConn, error) {
 
 // Accept takes the stream; the connection returned is the stream.
 func (in *Incoming) Accept(reply []byte) (net.Conn, error) {
+	if in.Packets {
+		return nil, ErrKind
+	}
+	conn, err := in.accept(reply)
+	if err != nil {
+		return nil, err
+	}
+	return &Stream{UnixConn: conn, peer: in.Peer, service: in.service}, nil
+}
+
+func (in *Incoming) accept(reply []byte) (*net.UnixConn, error) {
 	conn, err := in.take(reply)
 	if err != nil {
 		return nil, err
@@ -270,18 +299,26 @@ func (in *Incoming) Accept(reply []byte) (net.Conn, error) {
 		return nil, fmt.Errorf("accept %s: %w", in.service, err)
 	}
 	conn.SetWriteDeadline(time.Time{})
-	return &Stream{UnixConn: conn, peer: in.Peer, service: in.service}, nil
+	return conn, nil
 }
 
 // HandOver takes the stream and gives the node the TCP connection to join it with; see Client.DialHandOver.
 func (in *Incoming) HandOver(reply []byte, tcp *net.TCPConn) (Traffic, error) {
+	if in.Packets {
+		tcp.Close()
+		return Traffic{}, ErrKind
+	}
+	return in.handOver(reply, tcp)
+}
+
+func (in *Incoming) handOver(reply []byte, socket fileConn) (Traffic, error) {
 	conn, err := in.take(reply)
 	if err != nil {
-		tcp.Close()
+		socket.Close()
 		return Traffic{}, err
 	}
 	defer conn.Close()
-	return handOver(context.Background(), conn, tcp, Verdict{OK: true, Reply: reply, HandOver: true})
+	return handOver(context.Background(), conn, socket, Verdict{OK: true, Reply: reply, HandOver: true})
 }
 
 // Refuse answers with a stable name (signal's, such as "refused", or the service's own) and a text for people.

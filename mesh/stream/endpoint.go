@@ -296,7 +296,7 @@ func (e *Endpoint) Stats() Stats {
 		Streams: int(e.streams.Load()), Flows: int(e.count.flows.Load()),
 		FlowSent: e.count.flowSent.Load(), FlowReceived: e.count.flowReceived.Load(),
 		FlowInStream: e.count.flowInStream.Load(), FlowDropped: e.count.flowDropped.Load(), FlowStray: e.count.flowStray.Load(),
-		Moved:   e.count.moved.Load(), Unmoved: e.count.unmoved.Load(), Strangers: e.count.strangers.Load(),
+		Moved: e.count.moved.Load(), Unmoved: e.count.unmoved.Load(), Strangers: e.count.strangers.Load(),
 	}
 	e.mu.RLock()
 	defer e.mu.RUnlock()

@@ -13,4 +13,4 @@ func waitReadable(*net.UnixConn) error { return errors.ErrUnsupported }
 
 func watch(*net.UnixConn, context.CancelFunc) (stop func()) { return func() {} }
 
-func streamSocket(*os.File) (net.Conn, error) { return nil, errors.ErrUnsupported }
+func passedSocket(*os.File, bool) (net.Conn, error) { return nil, errors.ErrUnsupported }

@@ -78,9 +78,9 @@ func watch(c *net.UnixConn, gone context.CancelFunc) (stop func()) {
 	}
 }
 
-// streamSocket checks that a passed descriptor is a connected stream socket and makes it a net.Conn of its own,
-// non-blocking and close-on-exec. f stays the caller's.
-func streamSocket(f *os.File) (net.Conn, error) {
+// passedSocket checks that a passed descriptor is a connected socket, of packets or a stream, and makes it a net.Conn of
+// its own, non-blocking and close-on-exec. f stays the caller's.
+func passedSocket(f *os.File, packets bool) (net.Conn, error) {
 	rc, err := f.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -103,7 +103,11 @@ func streamSocket(f *os.File) (net.Conn, error) {
 	if err == nil {
 		err = serr
 	}
-	if err == nil && (typ != unix.SOCK_STREAM || listening != 0) {
+	switch {
+	case err != nil:
+	case packets && typ != unix.SOCK_DGRAM:
+		err = errors.New("not a socket of packets")
+	case !packets && (typ != unix.SOCK_STREAM || listening != 0):
 		err = errors.New("not a connected stream socket")
 	}
 	var conn net.Conn

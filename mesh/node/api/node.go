@@ -57,6 +57,7 @@ type Node interface {
 // Streams opens and takes streams; *stream.Endpoint is the one in use.
 type Streams interface {
 	Dial(ctx context.Context, peer key.Public, service string, header []byte) (*stream.Stream, error)
+	DialFlow(ctx context.Context, peer key.Public, service string, header []byte) (*stream.Flow, error)
 	Handle(service string, s stream.Service) (remove func(), err error)
 }
 

@@ -27,6 +27,7 @@ type registry struct {
 	apps    map[string]*entry
 	offered map[string]*service
 	changed chan struct{}
+	live    map[*live]struct{}
 }
 
 // members is what the registry asks about peers; Node has it.
@@ -70,6 +71,7 @@ func newRegistry(st Streams, offer func(context.Context, *service, *stream.Incom
 	return &registry{
 		streams: st, offer: offer, members: m,
 		apps: map[string]*entry{}, offered: map[string]*service{}, changed: make(chan struct{}),
+		live: map[*live]struct{}{},
 	}
 }
 
@@ -79,6 +81,7 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	if err := e.check(); err != nil {
 		return err
 	}
+	defer r.recheck() // the lists may be shorter now
 	r.change.Lock()
 	defer r.change.Unlock()
 	if err := r.free(e); err != nil {
@@ -87,8 +90,9 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	r.drop(conn)
 	for i, s := range e.services {
 		remove, err := r.streams.Handle(s.Name, stream.Service{
-			Allow:  func(k key.Public) bool { return r.allowed(s, k) },
-			Handle: func(ctx context.Context, in *stream.Incoming) { r.offer(ctx, s, in) },
+			Packets: s.Packets,
+			Allow:   func(k key.Public) bool { return r.allowed(s, k) },
+			Handle:  func(ctx context.Context, in *stream.Incoming) { r.offer(ctx, s, in) },
 		})
 		if err != nil {
 			for _, done := range e.services[:i] {
@@ -157,7 +161,7 @@ func (e *entry) check() error {
 		}
 		seen[s.Name] = true
 		sv := &service{
-			Service: app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Allow: s.Allow, Meta: s.Meta},
+			Service: app.Service{Name: s.Name, Type: s.Type, Port: s.Port, Allow: s.Allow, Meta: s.Meta, Packets: s.Packets},
 			owner:   e.cred.UID, allow: map[key.Public]bool{}, gone: make(chan struct{}),
 		}
 		for _, a := range s.Allow {

@@ -101,6 +101,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer ln.Close() // also waits for the one below to have removed the file
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
+	s.begin(func() { s.watchMembers(ctx) })
 	return s.accept(ctx, ln)
 }
 

@@ -92,14 +92,14 @@ func (s *Server) dialled(ctx context.Context, c *client, p app.RequestParams) (s
 	}
 	dialing, cancel := context.WithCancel(ctx)
 	stop := watch(c.UnixConn, cancel)
-	st, err := s.streams.Dial(dialing, k, p.Service, p.Header)
+	st, err := s.open(dialing, k, p)
 	stop()
 	cancel()
 	if err != nil {
 		c.refuse(err)
 		return nil
 	}
-	if err := c.say(app.Response{Result: &app.Result{Key: k.String(), Reply: st.Reply()}}); err != nil {
+	if err := c.say(app.Response{Result: &app.Result{Key: k.String(), Reply: st.Reply(), Packets: p.Packets}}); err != nil {
 		st.Reset(stream.CodeReset)
 		return nil
 	}
@@ -114,20 +114,20 @@ func (s *Server) dialled(ctx context.Context, c *client, p app.RequestParams) (s
 }
 
 // pump joins a stream with a program's own connection.
-func (s *Server) pump(ctx context.Context, st *stream.Stream, conn net.Conn) {
-	if _, _, err := stream.Pump(ctx, st, conn); err != nil {
+func (s *Server) pump(ctx context.Context, st carried, conn net.Conn) {
+	if _, _, err := join(ctx, st, conn, true); err != nil {
 		s.log.Debug("stream ended", "peer", st.Peer().Short(), "service", st.Service(), "err", err)
 	}
 }
 
 // pumpHandedOver joins a stream with a descriptor and tells the program how it ended.
-func (s *Server) pumpHandedOver(ctx context.Context, c *client, st *stream.Stream, f *os.File, err error) {
+func (s *Server) pumpHandedOver(ctx context.Context, c *client, st carried, f *os.File, err error) {
 	if err == nil && f == nil {
 		err = signal.Errorf(signal.ErrUsage, "no descriptor with the line")
 	}
 	var conn net.Conn
 	if err == nil {
-		conn, err = streamSocket(f)
+		conn, err = passedSocket(f, isFlow(st))
 	}
 	if f != nil {
 		f.Close()
@@ -137,7 +137,7 @@ func (s *Server) pumpHandedOver(ctx context.Context, c *client, st *stream.Strea
 		c.refuse(err)
 		return
 	}
-	sent, received, err := stream.Pump(ctx, st, conn)
+	sent, received, err := join(ctx, st, conn, false)
 	end := struct {
 		app.Traffic
 		Error *signal.Error `json:"error,omitempty"`
@@ -234,7 +234,7 @@ func (s *Server) hand(ctx context.Context, sv *service, in *stream.Incoming, c *
 		}
 		in.Refuse(v.Error)
 	default:
-		s.accepted(ctx, c, in, v, f)
+		s.accepted(ctx, sv, c, in, v, f)
 		return true
 	}
 	if f != nil {
@@ -249,7 +249,7 @@ func (c *client) ask(ctx context.Context, in *stream.Incoming, binding []byte) (
 	done := make(chan struct{})
 	go func() { // ends before ask does
 		defer close(done)
-		if ok = c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header(), Binding: binding}}) == nil; ok {
+		if ok = c.say(app.Response{Result: &app.Result{Key: in.Peer().String(), Header: in.Header(), Binding: binding, Packets: in.Packets()}}) == nil; ok {
 			f, err = c.hear(ctx, &v)
 		}
 	}()
@@ -258,11 +258,14 @@ func (c *client) ask(ctx context.Context, in *stream.Incoming, binding []byte) (
 }
 
 // accepted joins an accepted stream.
-func (s *Server) accepted(ctx context.Context, c *client, in *stream.Incoming, v app.Verdict, f *os.File) {
+func (s *Server) accepted(ctx context.Context, sv *service, c *client, in *stream.Incoming, v app.Verdict, f *os.File) {
 	if !v.HandOver && f != nil {
 		f.Close()
 	}
-	st, err := in.Accept(v.Reply)
+	st, err := accept(in, v.Reply)
+	if err == nil {
+		defer s.apps.keep(sv, st)()
+	}
 	switch {
 	case err != nil:
 		if v.HandOver && f != nil {
