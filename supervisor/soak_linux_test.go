@@ -21,7 +21,7 @@ import (
 // was given twice. SKYWIRE_SOAK says for how long, 10m for instance; without it is a few seconds.
 func TestSoak(t *testing.T) {
 	t.Parallel()
-	length := 4 * time.Second
+	length := 8 * time.Second
 	if text := os.Getenv("SKYWIRE_SOAK"); text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {
@@ -54,7 +54,10 @@ func TestSoak(t *testing.T) {
 	if rss := x.rss(); rss > 64<<20 {
 		t.Errorf("viscript takes %d bytes", rss)
 	}
-	x.d.Process.Signal(os.Interrupt) // the test's viscript has no handler: it dies, nothing runs any more
+	if n := x.zombies(); n != 0 {
+		t.Errorf("%d processes that ended were not waited for", n)
+	}
+	x.d.Process.Kill() // nothing runs any more
 	x.d.Wait()
 	s, stop := w.run() // and the next one cleans up
 	x.did("end")
@@ -66,22 +69,59 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	stop()
-	for mark, what := range x.marks {
-		if n := marked(t, proc.MarkVariable+"="+mark); n != 0 {
-			out, _ := exec.Command("sh", "-c", "for p in /proc/[0-9]*; do grep -qs "+mark+" $p/environ && { echo $p; tr '\\0' ' ' <$p/cmdline; cat $p/stat $p/cgroup; }; done").Output()
-			t.Errorf("%d processes of launch %s are left: %s: %s", n, mark, what, out)
-		}
-		for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"} {
-			if list, _ := filepath.Glob(filepath.Join(root, "viscript-"+mark)); len(list) > 0 {
-				t.Errorf("left behind: %v: %s", list, what)
-			}
-		}
-	}
+	x.strays()
 	left, _ := filepath.Glob(filepath.Join(w.config.RunDir, "*", "*"))
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
 	t.Logf("%d steps: %v", x.steps, x.counts)
+}
+
+// strays are processes and cgroups of launches that are over.
+func (x *soak) strays() {
+	x.t.Helper()
+	files, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		for kv := range strings.SplitSeq(string(b), "\x00") {
+			mark, ok := strings.CutPrefix(kv, proc.MarkVariable+"=")
+			if what := x.marks[mark]; ok && what != "" {
+				dir := filepath.Dir(f)
+				words, _ := os.ReadFile(dir + "/cmdline")
+				stat, _ := os.ReadFile(dir + "/stat")
+				group, _ := os.ReadFile(dir + "/cgroup")
+				x.t.Errorf("left of launch %s: %s: %q %s %s", mark, what, words, stat, group)
+			}
+		}
+	}
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/memory"} {
+		list, _ := filepath.Glob(filepath.Join(root, "viscript-*"))
+		for _, dir := range list {
+			if what := x.marks[strings.TrimPrefix(filepath.Base(dir), "viscript-")]; what != "" {
+				x.t.Errorf("left behind: %s: %s", dir, what)
+			}
+		}
+	}
+}
+
+// zombies counts the children of viscript that have ended and that it does not wait for.
+func (x *soak) zombies() (n int) {
+	for range 300 { // those of no known tree are left alone for a while
+		n = 0
+		files, _ := filepath.Glob("/proc/[0-9]*/stat")
+		for _, f := range files {
+			b, _ := os.ReadFile(f)
+			_, rest, _ := strings.Cut(string(b), ") ")
+			if strings.HasPrefix(rest, fmt.Sprintf("Z %d ", x.d.Process.Pid)) {
+				n++
+			}
+		}
+		if n == 0 {
+			return 0
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return n
 }
 
 const soakApps = `apps:
