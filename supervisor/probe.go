@@ -76,7 +76,7 @@ type Resources struct {
 	FDs        *int            `json:"fds"`
 	IORead     *uint64         `json:"io_read_bytes"`
 	IOWrite    *uint64         `json:"io_write_bytes"`
-	NetRx      *uint64         `json:"net_rx_bytes"`
+	NetRx      *uint64         `json:"net_rx_bytes"` // in the mesh; elsewhere the kernel counts for no process
 	NetTx      *uint64         `json:"net_tx_bytes"`
 	Uptime     float64         `json:"uptime_s"`
 	Source     string          `json:"source"`
@@ -110,6 +110,12 @@ func (s *Supervisor) Usage(ctx context.Context, ref string) (Resources, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	if s.c.Mesh != nil && known { // what runs inside viscript can't be told from the rest of it
+		if rx, tx, ok := s.c.Mesh(ctx, run.Has); ok {
+			out.NetRx, out.NetTx = &rx, &tx
+			out.Source += "+mesh"
+		}
+	}
 	var said json.RawMessage
 	if s.hub.Call(ctx, out.ID, "ru", struct{}{}, &said) == nil && len(said) > 0 {
 		out.App = said

@@ -90,6 +90,9 @@ type Config struct {
 	// Page is the web page of this viscript; nil: there is none.
 	Page Page
 
+	// Mesh tells what the processes that has knows have carried in the mesh, in bytes; ok false or nil: nobody knows.
+	Mesh func(ctx context.Context, has func(pid int) bool) (rx, tx uint64, ok bool)
+
 	launch launcher         // tests
 	now    func() time.Time // tests
 }

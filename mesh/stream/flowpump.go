@@ -109,6 +109,7 @@ func (p *flowPump) sendOne(b []byte) error {
 		return err
 	}
 	p.sent.Add(uint64(len(b)))
+	p.flow.stream.tally.send(int64(len(b)))
 	return nil
 }
 
@@ -159,6 +160,7 @@ func (p *flowPump) down() {
 		}
 		for _, b := range packets {
 			p.received.Add(uint64(len(b)))
+			p.flow.stream.tally.receive(int64(len(b)))
 		}
 		if err := p.write(packets); err != nil {
 			return

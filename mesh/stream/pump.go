@@ -67,6 +67,7 @@ func (p *pump) up() error {
 		if b != nil {
 			n, werr := p.stream.Write(b.bytes())
 			p.sent.Add(uint64(n))
+			p.stream.tally.send(int64(n))
 			b.free()
 			if werr != nil {
 				return p.unwanted(werr)
@@ -120,7 +121,7 @@ func (p *pump) down() error {
 
 // spliceUp is up once the stream is on TCP: two sockets of the kernel, which moves the bytes by itself.
 func (p *pump) spliceUp(m *move) error {
-	n, err := io.Copy(m.conn, p.conn)
+	n, err := copyCounted(m.conn, p.conn, p.stream.tally.send)
 	p.sent.Add(uint64(n))
 	switch refused := m.refused(); {
 	case err == nil:
@@ -134,7 +135,7 @@ func (p *pump) spliceUp(m *move) error {
 
 // spliceDown is down once the stream is on TCP.
 func (p *pump) spliceDown(m *move) error {
-	n, err := io.Copy(p.conn, m.conn)
+	n, err := copyCounted(p.conn, m.conn, p.stream.tally.receive)
 	p.received.Add(uint64(n))
 	if err != nil {
 		p.abort(CodeReset)
@@ -147,6 +148,30 @@ func (p *pump) spliceDown(m *move) error {
 	return nil
 }
 
+// countEvery is how many bytes the kernel moves by itself until they are counted.
+const countEvery = 4 << 20
+
+// copyCounted is io.Copy that tells of what it has moved while it goes on; into a unix socket at its end only, since the
+// kernel moves bytes there for a copy without a limit alone.
+func copyCounted(to, from net.Conn, count func(int64)) (all int64, err error) {
+	if _, ok := to.(*net.TCPConn); !ok {
+		all, err = io.Copy(to, from)
+		count(all)
+		return all, err
+	}
+	for {
+		n, err := io.CopyN(to, from, countEvery)
+		all += n
+		count(n)
+		switch {
+		case errors.Is(err, io.EOF):
+			return all, nil
+		case err != nil:
+			return all, err
+		}
+	}
+}
+
 // chunk moves what is there, at most one buffer.
 func (p *pump) chunk() error {
 	buf := buffers.Get().(*[copyBuffer]byte)
@@ -157,6 +182,7 @@ func (p *pump) chunk() error {
 			return werr
 		}
 		p.received.Add(uint64(n))
+		p.stream.tally.receive(int64(n))
 	}
 	return err
 }

@@ -21,7 +21,8 @@ import (
 type Stream struct {
 	conn    *connection
 	quic    *quic.Stream
-	dialled bool // by us
+	dialled bool   // by us
+	tally   *Tally // nil: nobody counts
 	service string
 	header  []byte
 	reply   []byte

@@ -235,8 +235,8 @@ func (s *session) printResources(r supervisor.Resources) {
 	t.row("open files", opt(r.FDs, strconv.Itoa))
 	t.row("read", opt(r.IORead, size))
 	t.row("written", opt(r.IOWrite, size))
-	t.row("net received", opt(r.NetRx, size))
-	t.row("net sent", opt(r.NetTx, size))
+	t.row("mesh received", opt(r.NetRx, size))
+	t.row("mesh sent", opt(r.NetTx, size))
 	t.row("source", r.Source)
 	var app map[string]any
 	d := json.NewDecoder(bytes.NewReader(r.App))

@@ -103,6 +103,7 @@ func viscriptRun(ctx context.Context, e *applet.Env) int {
 	c.ReloadAsked = hup
 	c.Remote = serveOperators(f.Run, c.Log)
 	c.Page = webPage(f, *headless, c.Log)
+	c.Mesh = meshTraffic(f.Run)
 	s, err := supervisor.New(c)
 	if err != nil {
 		return f.Exit(err)

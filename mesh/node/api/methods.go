@@ -308,7 +308,10 @@ func (s *Server) attach(ctx context.Context, c *call) (any, error) {
 		closeAll(c.Files)
 		return nil, err
 	}
-	return struct{}{}, s.node.AttachTUN(ctx, p, c.Files)
+	if err = s.node.AttachTUN(ctx, p, c.Files); err == nil {
+		s.apps.attached(c.Conn, p.Device)
+	}
+	return struct{}{}, err
 }
 
 func (s *Server) detach(ctx context.Context, c *call) (any, error) {

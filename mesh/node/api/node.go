@@ -258,4 +258,6 @@ type App struct {
 	Services []app.Service   `json:"services"`
 	Status   json.RawMessage `json:"status,omitempty"` // the app's last word
 	Streams  int             `json:"streams"`
+	RxBytes  uint64          `json:"rx_bytes"` // from the mesh since it registered, by streams and its TUN devices
+	TxBytes  uint64          `json:"tx_bytes"`
 }

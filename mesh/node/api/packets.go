@@ -15,6 +15,7 @@ type carried interface {
 	Service() string
 	Reply() []byte
 	Reset(code uint64)
+	CountIn(t *stream.Tally)
 }
 
 func isFlow(st carried) bool {

@@ -25,6 +25,7 @@ type registry struct {
 
 	mu      sync.Mutex // guards the fields below
 	apps    map[string]*entry
+	devices map[string]*signal.Conn // TUN → who attached it; nil: none yet
 	offered map[string]*service
 	changed chan struct{}
 	live    map[*live]struct{}
@@ -46,6 +47,7 @@ type entry struct {
 	since    time.Time
 	reg      app.Registration
 	services []*service
+	tally    *stream.Tally
 	status   json.RawMessage // guarded by registry.mu
 }
 
@@ -77,7 +79,7 @@ func newRegistry(st Streams, offer func(context.Context, *service, *stream.Incom
 
 // register takes an app in, or replaces what the same connection had said before.
 func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registration) error {
-	e := &entry{conn: conn, cred: cred, since: time.Now(), reg: reg}
+	e := &entry{conn: conn, cred: cred, since: time.Now(), reg: reg, tally: &stream.Tally{}}
 	if err := e.check(); err != nil {
 		return err
 	}
@@ -87,7 +89,9 @@ func (r *registry) register(conn *signal.Conn, cred signal.Cred, reg app.Registr
 	if err := r.free(e); err != nil {
 		return err
 	}
-	r.drop(conn)
+	if old := r.drop(conn); old != nil {
+		e.tally = old.tally // the same app says anew what it offers
+	}
 	for i, s := range e.services {
 		remove, err := r.streams.Handle(s.Name, stream.Service{
 			Packets: s.Packets,
@@ -193,12 +197,14 @@ func (r *registry) leave(conn *signal.Conn) {
 	r.change.Lock()
 	defer r.change.Unlock()
 	r.drop(conn)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.forgetDevicesLocked(conn)
 }
 
-// drop does so with change held.
-func (r *registry) drop(conn *signal.Conn) {
+// drop does so with change held, and returns what there was.
+func (r *registry) drop(conn *signal.Conn) (gone *entry) {
 	r.mu.Lock()
-	var gone *entry
 	for name, e := range r.apps {
 		if e.conn == conn {
 			gone = e
@@ -207,7 +213,7 @@ func (r *registry) drop(conn *signal.Conn) {
 	}
 	if gone == nil {
 		r.mu.Unlock()
-		return
+		return nil
 	}
 	for _, s := range gone.services {
 		delete(r.offered, s.Name)
@@ -218,6 +224,7 @@ func (r *registry) drop(conn *signal.Conn) {
 		s.remove()
 		s.leave()
 	}
+	return gone
 }
 
 func (r *registry) changedLocked() {
@@ -272,6 +279,7 @@ func (r *registry) services() []app.Service {
 }
 
 func (r *registry) list() []App {
+	devices := deviceCounters()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	all := make([]App, 0, len(r.apps))
@@ -280,6 +288,7 @@ func (r *registry) list() []App {
 			Name: e.reg.Name, Kind: e.reg.Kind, PID: e.cred.PID, UID: int(e.cred.UID), Since: e.since,
 			Services: []app.Service{}, Status: e.status,
 		}
+		a.RxBytes, a.TxBytes = r.trafficLocked(e, devices)
 		for _, s := range e.services {
 			a.Services = append(a.Services, s.Service)
 			a.Streams += s.count(0)

@@ -99,6 +99,7 @@ func (s *Server) dialled(ctx context.Context, c *client, p app.RequestParams) (s
 		c.refuse(err)
 		return nil
 	}
+	st.CountIn(s.apps.tally(c.cred, ""))
 	if err := c.say(app.Response{Result: &app.Result{Key: k.String(), Reply: st.Reply(), Packets: p.Packets}}); err != nil {
 		st.Reset(stream.CodeReset)
 		return nil
@@ -264,6 +265,7 @@ func (s *Server) accepted(ctx context.Context, sv *service, c *client, in *strea
 	}
 	st, err := accept(in, v.Reply)
 	if err == nil {
+		st.CountIn(s.apps.tally(c.cred, in.Service()))
 		defer s.apps.keep(sv, st)()
 	}
 	switch {
