@@ -123,6 +123,8 @@ type (
 		OK       bool          `json:"ok,omitempty"`
 		Reply    []byte        `json:"reply,omitempty"`
 		HandOver bool          `json:"handover,omitempty"`
+		Rate     uint64        `json:"rate,omitempty"` // bytes a second and direction, for all streams of this peer to the service together
+		Idle     int           `json:"idle,omitempty"` // seconds without a byte after which the stream is reset
 		Error    *signal.Error `json:"error,omitempty"`
 	}
 )

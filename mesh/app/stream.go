@@ -143,28 +143,39 @@ func (c *Client) Dial(ctx context.Context, to key.Public, service string, header
 // connection that prepare returns to the node, which moves the bytes. It returns when both directions have ended; the
 // connection is closed here at once, the node has its own descriptor of it.
 func (c *Client) DialHandOver(ctx context.Context, to key.Public, service string, header []byte, prepare func(reply []byte) (*net.TCPConn, error)) (Traffic, error) {
+	return c.DialHandOverSocket(ctx, to, service, header, func(reply []byte) (Socket, error) {
+		conn, err := prepare(reply)
+		if err != nil {
+			return nil, err
+		}
+		return conn, nil
+	})
+}
+
+// DialHandOverSocket is DialHandOver for any kind of connected stream socket.
+func (c *Client) DialHandOverSocket(ctx context.Context, to key.Public, service string, header []byte, prepare func(reply []byte) (Socket, error)) (Traffic, error) {
 	s, err := c.dial(ctx, to, service, header, true)
 	if err != nil {
 		return Traffic{}, err
 	}
 	defer s.Close()
-	tcp, err := prepare(s.reply)
+	socket, err := prepare(s.reply)
 	if err != nil {
 		return Traffic{}, err
 	}
-	return handOver(ctx, s.UnixConn, tcp, struct {
+	return handOver(ctx, s.UnixConn, socket, struct {
 		HandOver bool `json:"handover"`
 	}{true})
 }
 
-// fileConn is a socket that has a descriptor to hand over.
-type fileConn interface {
+// Socket is a connection that has a descriptor to hand over: *net.TCPConn, *net.UnixConn, *net.UDPConn.
+type Socket interface {
 	File() (*os.File, error)
 	Close() error
 }
 
 // handOver sends line with the descriptor of a socket, closes the socket here, and waits for the node to say how it ended.
-func handOver(ctx context.Context, conn *net.UnixConn, socket fileConn, line any) (Traffic, error) {
+func handOver(ctx context.Context, conn *net.UnixConn, socket Socket, line any) (Traffic, error) {
 	f, err := socket.File()
 	socket.Close()
 	if err != nil {
@@ -203,7 +214,17 @@ type Incoming struct {
 
 	service string
 	conn    *net.UnixConn
+	limits  Limits
 }
+
+// Limits is what the node keeps a stream to that is handed over to it.
+type Limits struct {
+	Rate uint64        // bytes a second and direction, for all streams of this peer to the service together; 0: no limit
+	Idle time.Duration // a stream without a byte for so long is reset, to the second; 0: never
+}
+
+// Limit sets the limits of a HandOver that follows. Who refuses or accepts has no use for it.
+func (in *Incoming) Limit(l Limits) { in.limits = l }
 
 // Accept waits for the next stream to a service that this program has registered. While the node is away it waits for
 // it to come back. Several may wait at once.
@@ -302,23 +323,25 @@ func (in *Incoming) accept(reply []byte) (*net.UnixConn, error) {
 	return conn, nil
 }
 
-// HandOver takes the stream and gives the node the TCP connection to join it with; see Client.DialHandOver.
-func (in *Incoming) HandOver(reply []byte, tcp *net.TCPConn) (Traffic, error) {
+// HandOver takes the stream and gives the node the connection to join it with; see Client.DialHandOver.
+func (in *Incoming) HandOver(reply []byte, socket Socket) (Traffic, error) {
 	if in.Packets {
-		tcp.Close()
+		socket.Close()
 		return Traffic{}, ErrKind
 	}
-	return in.handOver(reply, tcp)
+	return in.handOver(reply, socket)
 }
 
-func (in *Incoming) handOver(reply []byte, socket fileConn) (Traffic, error) {
+func (in *Incoming) handOver(reply []byte, socket Socket) (Traffic, error) {
 	conn, err := in.take(reply)
 	if err != nil {
 		socket.Close()
 		return Traffic{}, err
 	}
 	defer conn.Close()
-	return handOver(context.Background(), conn, socket, Verdict{OK: true, Reply: reply, HandOver: true})
+	v := Verdict{OK: true, Reply: reply, HandOver: true, Rate: in.limits.Rate}
+	v.Idle = int((in.limits.Idle + time.Second - 1) / time.Second)
+	return handOver(context.Background(), conn, socket, v)
 }
 
 // Refuse answers with a stable name (signal's, such as "refused", or the service's own) and a text for people.

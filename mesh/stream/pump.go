@@ -34,6 +34,7 @@ func Pump(ctx context.Context, s *Stream, conn net.Conn) (sent, received uint64,
 	p := &pump{stream: s, conn: conn}
 	stop := context.AfterFunc(ctx, func() { p.abort(CodeInternal) })
 	defer stop()
+	defer s.limits.watch(ctx, p)()
 	var up error
 	var other sync.WaitGroup
 	other.Go(func() { up = p.up() })
@@ -60,11 +61,14 @@ func (p *pump) abort(code uint64) {
 func (p *pump) up() error {
 	read := chunkReader(p.conn)
 	for {
-		if m := p.stream.outgoing(); m != nil {
-			return p.spliceUp(m)
+		if p.stream.limits == nil {
+			if m := p.stream.outgoing(); m != nil {
+				return p.spliceUp(m)
+			}
 		}
 		b, err := read()
 		if b != nil {
+			p.stream.limits.spend(b.n, true)
 			n, werr := p.stream.Write(b.bytes())
 			p.sent.Add(uint64(n))
 			p.stream.tally.send(int64(n))
@@ -99,7 +103,7 @@ func (p *pump) unwanted(err error) error {
 func (p *pump) down() error {
 	for {
 		err := p.stream.wait()
-		if m := p.stream.incoming(); m != nil {
+		if m := p.stream.incoming(); m != nil && p.stream.limits == nil {
 			return p.spliceDown(m)
 		}
 		if err == nil {
@@ -178,6 +182,7 @@ func (p *pump) chunk() error {
 	defer buffers.Put(buf)
 	n, err := p.stream.Read(buf[:])
 	if n > 0 {
+		p.stream.limits.spend(n, false)
 		if _, werr := p.conn.Write(buf[:n]); werr != nil {
 			return werr
 		}

@@ -28,6 +28,7 @@ type Stream struct {
 	reply   []byte
 	writing atomic.Int32
 	end     sync.Once
+	limits  *limited
 	mover
 }
 

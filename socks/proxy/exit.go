@@ -37,6 +37,7 @@ const drain = 3 * time.Second
 type ExitConfig struct {
 	Node         ExitNode
 	Allow        []key.Public // who may use the exit
+	AllowTags    []string     // those with a tag may too; the node tells who has one
 	AllowAny     bool         // whoever the node lets through may: members in a cluster, strangers in an open mesh
 	AllowPrivate bool         // lead to addresses local to the exit too
 	Policy       []string     // rules, the first that matches decides; see rule
@@ -49,6 +50,7 @@ type ExitConfig struct {
 	Associations       int // UDP, at once; 0 means 128
 	AssociationsPerKey int // 0 means 64
 	DialTimeout        time.Duration
+	NoUDP              bool
 	UDPIdle            time.Duration // 0 means five minutes
 	Resolver           *net.Resolver // nil means Go's resolver with this box's configuration
 	Log                *slog.Logger
@@ -82,6 +84,7 @@ type ExitStatus struct {
 	Role         string         `json:"role"` // "exit"
 	AllowAny     bool           `json:"allow_any"`
 	Allow        int            `json:"allow"` // number of keys
+	Tags         []string       `json:"allow_tags,omitempty"`
 	Private      bool           `json:"allow_private"`
 	Rules        int            `json:"rules"`
 	Rate         uint64         `json:"rate_bytes_per_second,omitempty"` // of one client
@@ -141,7 +144,7 @@ func orElse(n *int, most int) {
 // Run serves until ctx ends, and returns nil then. Connections handed to the node outlive it; those that are being made
 // have a moment left.
 func (e *Exit) Run(ctx context.Context) error {
-	if !e.c.AllowAny && len(e.allow) == 0 {
+	if !e.c.AllowAny && len(e.allow)+len(e.c.AllowTags) == 0 {
 		e.c.Log.Warn("exit closed to everybody", "remedy", "allow keys, or any")
 	}
 	making, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -151,7 +154,9 @@ func (e *Exit) Run(ctx context.Context) error {
 	for range acceptors {
 		wg.Go(func() { e.accept(ctx, making, &wg) })
 	}
-	wg.Go(func() { e.acceptUDP(ctx, &wg) })
+	if !e.c.NoUDP {
+		wg.Go(func() { e.acceptUDP(ctx, &wg) })
+	}
 	publish(ctx, func() { e.c.Node.Status(e.Status()) })
 	wg.Wait()
 	e.names.close()
@@ -177,7 +182,7 @@ func (e *Exit) accept(ctx, making context.Context, wg *sync.WaitGroup) {
 // are made until making ends.
 func (e *Exit) serve(ctx, making context.Context, in Incoming) {
 	peer := in.Peer()
-	if !e.c.AllowAny && !e.allow[peer] {
+	if !e.knows(peer) {
 		e.refuse(in, &Verdict{verdictStranger, "this exit does not know you: its owner can allow your key " + peer.String()})
 		return
 	}
@@ -214,6 +219,12 @@ func (e *Exit) serve(ctx, making context.Context, in Incoming) {
 	}
 }
 
+// knows reports whether a client may use the exit. With tags that is the node's to say, and it has: the tags are in what the
+// services allow.
+func (e *Exit) knows(k key.Public) bool {
+	return e.c.AllowAny || len(e.c.AllowTags) > 0 || e.allow[k]
+}
+
 // tell answers a probe.
 func (e *Exit) tell(in Incoming) {
 	conns, _, _ := e.accounts.use()
@@ -238,7 +249,7 @@ func (e *Exit) Status() ExitStatus {
 	conns, udp, clients := e.accounts.use()
 	dns := e.names.counts()
 	return ExitStatus{
-		Role: "exit", AllowAny: e.c.AllowAny, Allow: len(e.allow), Private: e.c.AllowPrivate,
+		Role: "exit", AllowAny: e.c.AllowAny, Allow: len(e.allow), Tags: e.c.AllowTags, Private: e.c.AllowPrivate,
 		Rules: len(e.c.Policy), Rate: e.c.Limits.Rate, Load: loadNow(conns, e.c.Connections).Percent,
 		Connections: conns, Associations: udp, Clients: clients,
 		Accepted: e.stats.accepted.Load(), Refused: e.stats.refused.Load(), Failed: e.stats.failed.Load(),

@@ -127,7 +127,7 @@ func (e *Exit) serveUDP(ctx context.Context, in IncomingPackets) {
 // admitUDP says why a flow is refused, or counts it.
 func (e *Exit) admitUDP(in IncomingPackets) *Verdict {
 	peer, h := in.Peer(), in.Header()
-	if !e.c.AllowAny && !e.allow[peer] {
+	if !e.knows(peer) {
 		return &Verdict{verdictStranger, "this exit does not know you: its owner can allow your key " + peer.String()}
 	}
 	if len(h) != 1 || h[0] != versionUDP {

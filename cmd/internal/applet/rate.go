@@ -21,8 +21,13 @@ func (r *Rate) UnmarshalText(b []byte) error {
 		suffix string
 		bytes  float64
 	}{
-		{"kbit", 1e3 / 8}, {"Mbit", 1e6 / 8}, {"Gbit", 1e9 / 8}, {"bit", 1.0 / 8},
-		{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9},
+		{"kbit", 1e3 / 8},
+		{"Mbit", 1e6 / 8},
+		{"Gbit", 1e9 / 8},
+		{"bit", 1.0 / 8},
+		{"kB", 1e3},
+		{"MB", 1e6},
+		{"GB", 1e9},
 	}
 	for _, u := range units {
 		n, ok := strings.CutSuffix(s, u.suffix)

@@ -52,6 +52,11 @@ func (b *socksBox) Services(context.Context, string) ([]app.Service, error) {
 }
 
 func (b *socksBox) Member(key.Public) bool { return true }
+func (b *socksBox) Events(ctx context.Context, _ api.EventsParams) (api.Events, error) {
+	<-ctx.Done()
+	return api.Events{}, ctx.Err()
+}
+
 func (b *socksBox) Ping(context.Context, key.Public) (time.Duration, error) {
 	return time.Millisecond, nil
 }

@@ -221,6 +221,12 @@ func TestSocksRuns(t *testing.T) {
 			}
 			var allow string
 			for _, s := range got.Services {
+				if s.Packets != (s.Name == proxy.ServiceUDP) {
+					t.Errorf("service %+v", s)
+				}
+				if s.Packets {
+					continue
+				}
 				allow = s.Name + " " + s.Type + " " + strings.Join(s.Allow, ",")
 			}
 			want := map[string]string{
@@ -268,7 +274,7 @@ func TestSocksShows(t *testing.T) {
 	}
 	n.mu.Unlock()
 	code, out, talk := runSocks(t.Context(), n.run, "status")
-	for _, want := range []string{"c (pid 7): listening on 127.0.0.1:1080", "3 granted", "5 kB received", "20.5 ms", "s (pid 8): exit open to 2 keys", "4 connections of 1 clients"} {
+	for _, want := range []string{"c (pid 7): listening on 127.0.0.1:1080", "3 granted", "5 kB received", "20.5 ms", "s (pid 8): exit open to 2 keys", "4 connections and 0 UDP ports of 1 clients"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("status %d, stdout %q lacks %q; stderr %q", code, out, want, talk)
 		}

@@ -29,6 +29,7 @@ type registry struct {
 	offered map[string]*service
 	changed chan struct{}
 	live    map[*live]struct{}
+	shares  map[sharer]*share
 }
 
 // members is what the registry asks about peers; Node has it.
@@ -73,7 +74,7 @@ func newRegistry(st Streams, offer func(context.Context, *service, *stream.Incom
 	return &registry{
 		streams: st, offer: offer, members: m,
 		apps: map[string]*entry{}, offered: map[string]*service{}, changed: make(chan struct{}),
-		live: map[*live]struct{}{},
+		live: map[*live]struct{}{}, shares: map[sharer]*share{},
 	}
 }
 

@@ -276,6 +276,7 @@ func (s *Server) accepted(ctx context.Context, sv *service, c *client, in *strea
 		in.Refuse(signal.Errorf(signal.ErrInternal, "service %q: %v", in.Service(), err))
 		c.refuse(err)
 	case v.HandOver:
+		defer s.apps.limit(sv, st, v)()
 		s.pumpHandedOver(ctx, c, st, f, nil)
 	default:
 		s.pump(ctx, st, c.UnixConn)
