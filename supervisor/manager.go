@@ -3,12 +3,12 @@ package supervisor
 import (
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"skywire/signal"
 	"skywire/supervisor/proc"
 )
 
@@ -43,17 +43,9 @@ func newManager(environ []string, log *slog.Logger) *manager {
 
 // tell sends one message; a manager that does not take it costs a second and changes nothing.
 func (m *manager) tell(state string) {
-	if m.path == "" {
-		return
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: m.path, Net: "unixgram"})
-	if err != nil {
+	if err := signal.Notify(m.path, state); err != nil {
 		m.log.Warn("nobody told that viscript runs", "err", err)
-		return
 	}
-	defer c.Close()
-	c.SetWriteDeadline(time.Now().Add(time.Second))
-	c.Write([]byte(state))
 }
 
 // reloading brackets a reload, which is told with the time on the clock that systemd compares it by.

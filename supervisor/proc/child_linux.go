@@ -18,6 +18,9 @@ import (
 // groupTries is how often a cgroup is made for a start: see Host.Sweep.
 const groupTries = 3
 
+// killedStatus is what a shell ends with when what it ran was killed.
+const killedStatus = 128 + 9
+
 // Child is a started or adopted process and its tree.
 type Child struct {
 	host  *Host
@@ -269,7 +272,7 @@ func (c *Child) exit(st *os.ProcessState, err error) Exit {
 		return e
 	}
 	code := ws.ExitStatus()
-	return Exit{Code: &code}
+	return Exit{Code: &code, OOM: code == killedStatus && c.outOfMemory()}
 }
 
 // waitAdopted waits until the process is gone: by its descriptor, else (before Linux 5.3) by looking each second.

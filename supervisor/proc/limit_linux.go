@@ -20,57 +20,89 @@ const selfGroup = "viscript-self"
 // cpuPeriod is the time slice in which a share of CPU is given out, in µs.
 const cpuPeriod = 100000
 
-// limit holds a child that was just started to its limits, and returns those that nothing here enforces.
+// limitRounds bounds how often limit looks for what a child has started meanwhile.
+const limitRounds = 8
+
+// limit holds a child that was just started to its limits, with what it has started meanwhile, and returns those that
+// nothing here enforces.
 func (h *Host) limit(c *Child, l Limits) (missing []string) {
-	if l.Nice != 0 && unix.Setpriority(unix.PRIO_PROCESS, c.id.PID, l.Nice) != nil {
+	var each []func(pid int) error // what has to be done to every process
+	enforce := func(f func(pid int) error) bool {
+		if f(c.id.PID) != nil {
+			return false
+		}
+		each = append(each, f)
+		return true
+	}
+	if l.Nice != 0 && !enforce(func(pid int) error { return unix.Setpriority(unix.PRIO_PROCESS, pid, l.Nice) }) {
 		missing = append(missing, "nice")
 	}
-	if l.Files > 0 {
-		r := unix.Rlimit{Cur: uint64(l.Files), Max: uint64(l.Files)}
-		if unix.Prlimit(c.id.PID, unix.RLIMIT_NOFILE, &r, nil) != nil {
-			missing = append(missing, "files")
+	if l.Files > 0 && !enforce(func(pid int) error { return setLimit(pid, unix.RLIMIT_NOFILE, uint64(l.Files)) }) {
+		missing = append(missing, "files")
+	}
+	for _, g := range groupsOf(l) {
+		if c.group != "" && h.delegate(g.name) && writeAll(c.group, g.v2) == nil {
+			continue
+		}
+		if dir := h.cgroup1(g.name, c.mark); dir != "" {
+			c.extra = append(c.extra, dir)
+			join := func(pid int) error {
+				return os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+			}
+			if writeAll(dir, g.v1) == nil && enforce(join) {
+				continue
+			}
+		}
+		// Of each process, what is writable and private.
+		if g.name == "memory" && enforce(func(pid int) error { return setLimit(pid, unix.RLIMIT_DATA, l.Memory) }) {
+			continue
+		}
+		missing = append(missing, g.name)
+	}
+	held := map[int]bool{c.id.PID: true}
+	for more, round := len(each) > 0, 0; more && round < limitRounds; round++ {
+		more = false
+		for _, id := range c.Members(true) {
+			if held[id.PID] {
+				continue
+			}
+			held[id.PID], more = true, true
+			for _, f := range each {
+				_ = f(id.PID) // it may have ended
+			}
 		}
 	}
-	type group struct {
-		name, controller string
-		v2, v1           map[string]string // file → text
-	}
-	var groups []group
+	return missing
+}
+
+// groupLimit is what a controller of cgroups, by its name, is told: file → text.
+type groupLimit struct {
+	name   string
+	v2, v1 map[string]string
+}
+
+func groupsOf(l Limits) (groups []groupLimit) {
 	if l.Memory > 0 {
 		text := strconv.FormatUint(l.Memory, 10)
-		groups = append(groups, group{"memory", "memory", map[string]string{"memory.max": text}, map[string]string{"memory.limit_in_bytes": text}})
+		groups = append(groups, groupLimit{"memory", map[string]string{"memory.max": text}, map[string]string{"memory.limit_in_bytes": text}})
 	}
 	if l.PIDs > 0 {
 		m := map[string]string{"pids.max": strconv.Itoa(l.PIDs)}
-		groups = append(groups, group{"pids", "pids", m, m})
+		groups = append(groups, groupLimit{"pids", m, m})
 	}
 	if l.CPU > 0 {
 		quota := strconv.Itoa(max(1000, int(math.Round(l.CPU*cpuPeriod/100))))
-		groups = append(groups, group{
-			"cpu", "cpu",
+		groups = append(groups, groupLimit{
+			"cpu",
 			map[string]string{"cpu.max": fmt.Sprintf("%s %d", quota, cpuPeriod)},
 			map[string]string{"cpu.cfs_period_us": strconv.Itoa(cpuPeriod), "cpu.cfs_quota_us": quota},
 		})
 	}
-	for _, g := range groups {
-		if c.group != "" && h.delegate(g.controller) && writeAll(c.group, g.v2) == nil {
-			continue
-		}
-		if dir := h.cgroup1(g.controller, c.mark); dir != "" {
-			c.extra = append(c.extra, dir)
-			if writeAll(dir, g.v1) == nil && os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte(strconv.Itoa(c.id.PID)), 0) == nil {
-				continue
-			}
-		}
-		if g.name == "memory" { // of each process, what is writable and private
-			r := unix.Rlimit{Cur: l.Memory, Max: l.Memory}
-			if unix.Prlimit(c.id.PID, unix.RLIMIT_DATA, &r, nil) == nil {
-				continue
-			}
-		}
-		missing = append(missing, g.name)
-	}
-	return missing
+	return groups
+}
+
+func setLimit(pid, what int, n uint64) error {
+	return unix.Prlimit(pid, what, &unix.Rlimit{Cur: n, Max: n}, nil)
 }
 
 func writeAll(dir string, files map[string]string) error {

@@ -385,3 +385,67 @@ func TestSpoolNeedsMemoryBack(t *testing.T) {
 		}
 	}
 }
+
+// TestOutOfMemoryCounters: what each kind of cgroup says of a kill for want of memory, and what is none.
+func TestOutOfMemoryCounters(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		file, text string
+		want       bool
+	}{
+		"v2":                 {"memory.events", "low 0\nhigh 0\nmax 9\noom 1\noom_kill 1\noom_group_kill 0\n", true},
+		"v2, at the limit":   {"memory.events", "low 0\nhigh 0\nmax 9\noom 1\noom_kill 0\noom_group_kill 0\n", false},
+		"v1":                 {"memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", true},
+		"v1, none":           {"memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 0\n", false},
+		"v1 of old":          {"memory.oom_control", "oom_kill_disable 0\nunder_oom 1\n", false},
+		"not to be read":     {"other", "oom_kill 1\n", false},
+		"nothing after it":   {"memory.events", "oom_kill\n", false},
+		"another, like name": {"memory.events", "oom_kills 1\n", false},
+	}
+	for name, tt := range tests {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, tt.file), []byte(tt.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c := &Child{id: ID{PID: 1 << 30}}
+		if c.extra = []string{dir}; tt.file == "memory.events" {
+			c.group, c.extra = dir, nil
+		}
+		if got := c.outOfMemory(); got != tt.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
+// TestLimitsHoldTheQuick: what a program has started before its limits were set has them too.
+func TestLimitsHoldTheQuick(t *testing.T) {
+	t.Parallel()
+	hosts(t, func(t *testing.T, h *Host) {
+		for range 10 {
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, err := h.Start(Spec{
+				Path: "/bin/sh", Args: []string{"sh", "-c", "sleep 1000 & sleep 1000 & sleep 1000 & wait"}, Env: os.Environ(),
+				Stdin: null, Stdout: null, Stderr: null, Mark: mark(t), Limits: Limits{Files: 77, Nice: 5},
+			})
+			null.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for len(c.Members(true)) < 4 {
+				time.Sleep(time.Millisecond)
+			}
+			for _, id := range c.Members(true) {
+				b, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", id.PID))
+				if err != nil || !strings.Contains(string(b), "Max open files            77 ") {
+					t.Errorf("%v: %s", err, b)
+				}
+			}
+			c.Kill()
+			c.Wait(t.Context())
+			c.Release()
+		}
+	})
+}
