@@ -23,6 +23,7 @@ const (
 	kindRule    = "rule"
 	kindSysctl  = "sysctl"
 	kindTable   = "table"   // our own nftables table
+	kindHold    = "hold"    // the unreachable routes of Hold
 	kindForeign = "foreign" // a rule of ours in somebody else's nftables chain
 )
 

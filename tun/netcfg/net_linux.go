@@ -112,6 +112,8 @@ func (n *Net) takeBack(e entry) error {
 		return n.restoreSysctl(e)
 	case kindTable:
 		return removeTable(e.Device)
+	case kindHold:
+		return unlockRoutes(holdTable, holdPriority)
 	case kindForeign:
 		return removeForeign(*e.Foreign)
 	}

@@ -95,6 +95,9 @@ func ruleOf(r Rule) *netlink.Rule {
 	nr := netlink.NewRule()
 	nr.Family = family(r.V6)
 	nr.Priority, nr.Table, nr.Mark, nr.Invert = r.Priority, r.Table, r.Mark, r.Not
+	if r.UID != 0 {
+		nr.UIDRange = netlink.NewRuleUIDRange(r.UID, r.UID)
+	}
 	if r.SuppressDefault {
 		nr.SuppressPrefixlen = 0
 	}

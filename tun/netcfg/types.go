@@ -44,6 +44,7 @@ type Rule struct {
 	Table           int    `json:"table"`
 	Mark            uint32 `json:"mark,omitempty"`
 	Not             bool   `json:"not,omitempty"`              // all packets but those with Mark
+	UID             uint32 `json:"uid,omitempty"`              // own packets of this user alone; 0: everybody's
 	SuppressDefault bool   `json:"suppress_default,omitempty"` // a default route found in Table does not count
 }
 
@@ -64,3 +65,6 @@ type Firewall struct {
 	// check of a box that sends everything else through the device.
 	Mark uint32
 }
+
+// MainTable is the routing table that everybody uses.
+const MainTable = 254

@@ -33,7 +33,10 @@ const (
 const (
 	groupUp     = "up"
 	groupServer = "server"
-	groupClient = "client"
+	groupClient = "client" // addresses and default routes
+	groupLease  = "lease"  // routes of one server
+	groupExit   = "exit"   // what exits need, whichever
+	groupHold   = "hold"   // between two exits
 )
 
 // App is one run of the vpn.
@@ -49,6 +52,9 @@ type App struct {
 	firewall netcfg.Firewall
 	policies [2]app.Policy // of the server and of the client role
 	mark     int           // of the mesh's own sockets; 0: none
+	locked   bool          // the kill switch is on, and outlives us
+	sample   sample
+	force    func() // ends the session of the client role
 	status   Status
 }
 
@@ -71,6 +77,13 @@ func New(c Config, node Node) (*App, error) {
 // Run takes the device up, plays the roles until ctx ends or one of them fails, and takes everything back. It returns
 // nil when ctx ended it.
 func (a *App) Run(ctx context.Context) (err error) {
+	// Before leftovers of a killed run are taken back, which may be all that keeps packets in.
+	if a.locked, err = Lock(a.c, a.log); err != nil {
+		return err
+	}
+	if a.locked {
+		a.mark = netcfg.DefaultMark
+	}
 	n, err := netcfg.Open(netcfg.Config{Dir: a.c.Run, Device: a.c.Device, Log: a.log})
 	if err != nil {
 		return err
@@ -206,8 +219,10 @@ func (a *App) closeDevice() {
 	ctx, cancel := context.WithTimeout(context.Background(), nodeTimeout)
 	defer cancel()
 	a.mu.Lock()
-	marked := a.mark != 0
-	a.mark = 0
+	marked := a.mark != 0 && !a.locked // a locked box's node goes on with its mark
+	if marked {
+		a.mark = 0
+	}
 	a.mu.Unlock()
 	var err error
 	if marked {
@@ -370,6 +385,10 @@ func (a *App) Status() Status {
 	}
 	a.mu.Unlock()
 	s.RxBytes, s.TxBytes = counters(a.c.Device)
+	s.RxRate, s.TxRate = a.rate(s.RxBytes, s.TxBytes)
+	if a.locked {
+		s.KillSwitch = lockState(a.log)
+	}
 	if s.Client != nil && s.Client.Exit {
 		s.Client.LeakCheck = a.leakCheck(s.Client.IPv6)
 	}
@@ -395,8 +414,11 @@ func (a *App) leakCheck(v6 bool) string {
 
 // answer serves app.call.
 func (a *App) answer(_ context.Context, method string, _ json.RawMessage) (any, error) {
-	if method == "status" {
+	switch method {
+	case "status":
 		return a.Status(), nil
+	case "reconnect":
+		return nil, a.reconnect()
 	}
 	return nil, signal.Errorf(signal.ErrUnknownMethod, "the vpn has no method %q", method)
 }

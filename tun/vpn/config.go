@@ -52,10 +52,15 @@ type ServerConfig struct {
 
 // ClientConfig is which server to use, and what for.
 type ClientConfig struct {
-	Server  string // NODE, or "auto" for the nearest that offers a vpn
-	Exit    bool   // send everything through it
+	Servers []string // NODE, or "auto" for the nearest that offers a vpn; the preferred first
+	Stay    bool     // with the server in use, even when a preferred one is back
+	Exit    bool     // send everything through it
 	Exclude []netip.Prefix
 	Accept  []netip.Prefix // public subnets that the server may take over; private ones need no word
+
+	KillSwitch bool // nothing leaves but by the tunnel, until released
+	Release    bool // take the kill switch of an earlier run off
+	LAN        bool // the kill switch lets private and link-local destinations be reached
 }
 
 // Validate fills in defaults and reports what makes no sense.
@@ -75,7 +80,7 @@ func (c *Config) Validate() error {
 	if c.MTU < tun.MinMTU || c.MTU > tun.MaxMTU {
 		return fmt.Errorf("mtu %d: want %d to %d", c.MTU, tun.MinMTU, tun.MaxMTU)
 	}
-	if c.Run == "" || c.Server != nil && c.State == "" {
+	if c.Run == "" || (c.Server != nil || c.Client != nil) && c.State == "" {
 		return errors.New("vpn: run and state directory are needed")
 	}
 	if c.Server != nil {
@@ -83,8 +88,25 @@ func (c *Config) Validate() error {
 			return err
 		}
 	}
-	if c.Client != nil && c.Client.Server == "" {
-		c.Client.Server = "auto"
+	if c.Client != nil {
+		return c.Client.Validate()
+	}
+	return nil
+}
+
+// autoServer stands for all servers of the mesh, the nearest first.
+const autoServer = "auto"
+
+// Validate fills in defaults and reports what makes no sense.
+func (c *ClientConfig) Validate() error {
+	if len(c.Servers) == 0 {
+		c.Servers = []string{autoServer}
+	}
+	if c.KillSwitch && !c.Exit {
+		return errors.New("a kill switch without --exit would let nothing out: say --exit, too")
+	}
+	if c.KillSwitch && c.Release {
+		return errors.New("a kill switch is either wished or taken off")
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func play(role string) error {
 	self, peer := a, b
 	switch role {
 	case "client", "client-plain":
-		c.Client = &vpn.ClientConfig{Server: b.String(), Exit: true, Exclude: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
+		c.Client = &vpn.ClientConfig{Servers: []string{b.String()}, Exit: true, Exclude: []netip.Prefix{netip.MustParsePrefix("203.0.113.0/24")}}
 	case "server":
 		self, peer = b, a
 		c.Server = &vpn.ServerConfig{

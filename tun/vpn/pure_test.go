@@ -224,7 +224,7 @@ func TestValidate(t *testing.T) {
 		}
 	}
 	c := ok()
-	if err := c.Validate(); err != nil || c.Device != DefaultDevice || c.Client.Server != "auto" || c.Server.Pool != DefaultPool() {
+	if err := c.Validate(); err != nil || c.Device != DefaultDevice || len(c.Client.Servers) != 1 || c.Client.Servers[0] != "auto" || c.Server.Pool != DefaultPool() {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

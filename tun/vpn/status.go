@@ -1,8 +1,12 @@
 package vpn
 
 import (
+	"log/slog"
 	"net/netip"
 	"time"
+
+	"skywire/signal"
+	"skywire/tun/netcfg"
 )
 
 // State is what the vpn is doing.
@@ -28,6 +32,10 @@ type Status struct {
 	Started time.Time  `json:"started"`
 	RxBytes uint64     `json:"rx_bytes"`
 	TxBytes uint64     `json:"tx_bytes"`
+	RxRate  float64    `json:"rx_bps"` // bits a second since the status was last made
+	TxRate  float64    `json:"tx_bps"`
+
+	KillSwitch *netcfg.Locked `json:"kill_switch,omitempty"` // what of it is in force
 
 	Server *ServerStatus `json:"server,omitempty"`
 	Client *ClientStatus `json:"client,omitempty"`
@@ -53,7 +61,8 @@ type LeaseStatus struct {
 
 // ClientStatus is what a client got.
 type ClientStatus struct {
-	Server    string         `json:"server"` // key
+	Servers   []string       `json:"servers"` // as named, the preferred first
+	Server    string         `json:"server"`  // key of the one in use
 	IPv4      netip.Addr     `json:"ipv4,omitzero"`
 	Gateway   netip.Addr     `json:"gateway,omitzero"`
 	Exit      bool           `json:"exit"`
@@ -63,5 +72,61 @@ type ClientStatus struct {
 	Since     time.Time      `json:"since,omitzero"`            // connected
 	RTT       float64        `json:"rtt_ms,omitempty"`
 	Error     string         `json:"error,omitempty"` // why it is not connected
+	NextTry   time.Time      `json:"next_try,omitzero"`
 	LeakCheck string         `json:"leak_check,omitempty"`
+}
+
+// sample is the device's counters at a time.
+type sample struct {
+	at     time.Time
+	rx, tx uint64
+	rates  [2]float64
+}
+
+// rate is what goes through the device in bits a second, since the last time it was asked but at least for a second.
+func (a *App) rate(rx, tx uint64) (in, out float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now, s := time.Now(), &a.sample
+	seconds := now.Sub(s.at).Seconds()
+	if seconds < 1 {
+		return s.rates[0], s.rates[1]
+	}
+	if !s.at.IsZero() && rx >= s.rx && tx >= s.tx {
+		s.rates = [2]float64{float64(rx-s.rx) * 8 / seconds, float64(tx-s.tx) * 8 / seconds}
+	}
+	s.at, s.rx, s.tx = now, rx, tx
+	return s.rates[0], s.rates[1]
+}
+
+// lockState is what of the kill switch is in force.
+func lockState(log *slog.Logger) *netcfg.Locked {
+	l, err := netcfg.KillSwitchState()
+	if err != nil {
+		log.Warn("kill switch not looked at", "err", err)
+	}
+	return &l
+}
+
+// onForce has f end the session when somebody asks for a reconnection, until stop is called.
+func (a *App) onForce(f func()) (stop func()) {
+	set := func(f func()) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.force = f
+	}
+	set(f)
+	return func() { set(nil) }
+}
+
+// reconnect ends the client role's session; it begins anew at once.
+func (a *App) reconnect() error {
+	a.mu.Lock()
+	f := a.force
+	a.mu.Unlock()
+	if f == nil {
+		return signal.Errorf(signal.ErrNotFound, "this vpn is no client with a session")
+	}
+	f()
+	return nil
 }

@@ -39,8 +39,10 @@ func vpnApplet() applet.Applet {
 		Verbs: []applet.Verb{
 			{Name: "up", Args: "[--dev NAME]", Summary: "mesh addresses on a TUN device, and the roles of config.yaml", Run: vpnUp},
 			{Name: "server", Args: "[--exit] [--subnet CIDR]… [--allow KEY]…", Summary: "offer the internet or networks to the mesh", Run: vpnServer},
-			{Name: "client", Args: "--server NODE [--exit] [--exclude CIDR]…", Summary: "use them", Run: vpnClient},
-			{Name: "status", Args: "[--json]", Summary: "what the vpn of this box does", Run: vpnStatus},
+			{Name: "client", Args: "--server NODE [--exit] [--kill-switch] [--exclude CIDR]…", Summary: "use them", Run: vpnClient},
+			{Name: "release", Summary: "take the kill switch off", Run: vpnRelease},
+			{Name: "killswitch", Args: "apply|show", Summary: "put the kill switch back early at boot; say what of it is in force", Run: vpnKillSwitch},
+			{Name: "status", Args: "[--leak-check] [--json]", Summary: "what the vpn of this box does", Run: vpnStatus},
 			{Name: "servers", Args: "[--json]", Summary: "who offers what", Run: vpnServers},
 		},
 	}.Applet()
@@ -102,6 +104,9 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 		return applet.WithCode(applet.BadUsage, err)
 	}
 	if err := tun.Available(); err != nil {
+		return err
+	}
+	if err := vpnLock(f, cfg); err != nil {
 		return err
 	}
 	node, err := awaitNode(ctx, f, 0)
