@@ -25,6 +25,8 @@ const (
 	kindTable   = "table"   // our own nftables table
 	kindHold    = "hold"    // the unreachable routes of Hold
 	kindForeign = "foreign" // a rule of ours in somebody else's nftables chain
+
+	kindResolver = "resolver" // in a journal of its own, see Resolver
 )
 
 // maxJournal bounds what is read back; a run makes a few dozen entries of 100 bytes, and each reconnection as many.
@@ -49,6 +51,8 @@ type entry struct {
 	Old     string       `json:"old,omitempty"`
 	Set     string       `json:"set,omitempty"`
 	Foreign *foreignRule `json:"foreign,omitempty"`
+
+	Resolver *resolverChange `json:"resolver,omitempty"`
 }
 
 // foreignRule names a rule of ours in another program's chain; it is found again by its comment.
@@ -71,10 +75,13 @@ func journalPath(dir, device string) string { return filepath.Join(dir, "vpn-"+d
 
 // openJournal opens and locks the journal and reads what an earlier run left. owner is the first line found, if any.
 func openJournal(dir, device string) (_ *journal, owner entry, err error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	return openJournalAt(journalPath(dir, device), device)
+}
+
+func openJournalAt(path, device string) (_ *journal, owner entry, err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, entry{}, fmt.Errorf("make run directory: %w", err)
 	}
-	path := journalPath(dir, device)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_APPEND, 0o640)
 		if err != nil {
@@ -142,6 +149,8 @@ func (e entry) whole() bool {
 		return e.Rule != nil
 	case kindForeign:
 		return e.Foreign != nil
+	case kindResolver:
+		return e.Resolver != nil
 	case kindAddress:
 		_, err := netip.ParsePrefix(e.Prefix)
 		return err == nil

@@ -45,6 +45,7 @@ type App struct {
 	node   Node
 	log    *slog.Logger
 	poke   chan struct{} // capacity 1: the status changed
+	naming *naming
 	queues []*os.File    // the copies that outlive a restart of the node
 
 	mu       sync.Mutex // guards the fields below and all calls to net
@@ -63,7 +64,7 @@ func New(c Config, node Node) (*App, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	a := &App{c: c, node: node, log: c.Log, poke: make(chan struct{}, 1)}
+	a := &App{c: c, node: node, log: c.Log, poke: make(chan struct{}, 1), naming: newNaming()}
 	a.status = Status{State: Starting, Device: c.Device, MTU: c.MTU, Roles: []string{"up"}, Started: time.Now()}
 	if c.Server != nil {
 		a.status.Roles = append(a.status.Roles, "server")
@@ -114,6 +115,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 		return fmt.Errorf("register at the node: %w", err)
 	}
 	start(a.followNode)
+	start(a.names)
 	start(a.watchDevice)
 	start(a.report)
 	if a.c.Server != nil {
@@ -385,6 +387,7 @@ func (a *App) Status() Status {
 	}
 	a.mu.Unlock()
 	s.RxBytes, s.TxBytes = counters(a.c.Device)
+	s.DNS = a.dnsStatus()
 	s.RxRate, s.TxRate = a.rate(s.RxBytes, s.TxBytes)
 	if a.locked {
 		s.KillSwitch = lockState(a.log)

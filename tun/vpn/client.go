@@ -204,6 +204,9 @@ func (c *client) hold(ctx context.Context, l lease) error {
 	if err := c.unhold(); err != nil {
 		return err
 	}
+	if c.exited {
+		c.a.dnsExit(c.resolvers())
+	}
 	c.proved(l.candidate)
 	c.connected(rtt)
 	watch := newWatch(c.a.c.Device, c.several())
@@ -331,4 +334,14 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// resolvers are those of the exit: on its address in the vpn, so that none can make us ask somebody on our own network.
+func (c *client) resolvers() (all []netip.Addr) {
+	for _, a := range c.answer.DNS {
+		if a == c.answer.Gateway {
+			all = append(all, a)
+		}
+	}
+	return all
 }

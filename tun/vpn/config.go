@@ -37,6 +37,7 @@ type Config struct {
 	Plain  bool   // no offloads on the device
 	Server *ServerConfig
 	Client *ClientConfig
+	DNS    DNSConfig
 	Log    *slog.Logger
 }
 
@@ -79,6 +80,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MTU < tun.MinMTU || c.MTU > tun.MaxMTU {
 		return fmt.Errorf("mtu %d: want %d to %d", c.MTU, tun.MinMTU, tun.MaxMTU)
+	}
+	if err := c.DNS.validate(); err != nil {
+		return err
 	}
 	if c.Run == "" || (c.Server != nil || c.Client != nil) && c.State == "" {
 		return errors.New("vpn: run and state directory are needed")

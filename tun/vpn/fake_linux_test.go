@@ -134,6 +134,18 @@ func (n *fakeNode) Register(context.Context, app.Registration) error { return ni
 func (n *fakeNode) Resolve(_ context.Context, name string) (key.Public, error) {
 	return key.Parse(name)
 }
+func (n *fakeNode) Lookup(context.Context, string) (app.Names, error) {
+	return app.Names{}, wire.ErrNotFound
+}
+
+func (n *fakeNode) LookupAddr(context.Context, netip.Addr) (app.Names, error) {
+	return app.Names{}, wire.ErrNotFound
+}
+
+func (n *fakeNode) Whois(context.Context, string) (app.Identity, error) {
+	return app.Identity{}, wire.ErrNotFound
+}
+
 func (n *fakeNode) Services(context.Context, string) ([]app.Service, error) { return nil, nil }
 func (n *fakeNode) Ping(context.Context, key.Public) (time.Duration, error) {
 	return 0, errors.New("the test wants echoes")

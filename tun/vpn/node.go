@@ -3,6 +3,7 @@ package vpn
 import (
 	"context"
 	"io"
+	"net/netip"
 	"os"
 	"time"
 
@@ -19,6 +20,9 @@ type Node interface {
 	Dial(ctx context.Context, to key.Public, service string, header []byte) (s io.ReadCloser, reply []byte, err error)
 	Accept(ctx context.Context, service string) (Incoming, error)
 	Resolve(ctx context.Context, name string) (key.Public, error)
+	Lookup(ctx context.Context, name string) (app.Names, error)
+	LookupAddr(ctx context.Context, a netip.Addr) (app.Names, error)
+	Whois(ctx context.Context, name string) (app.Identity, error)
 	Services(ctx context.Context, kind string) ([]app.Service, error)
 	Ping(ctx context.Context, to key.Public) (time.Duration, error)
 	AttachTUN(ctx context.Context, queues []*os.File, device string, mtu int) error

@@ -16,6 +16,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
+	"skywire/tun/dns"
 	"skywire/tun/netcfg"
 )
 
@@ -27,10 +28,11 @@ const keepOpenEvery = 15 * time.Second
 
 // server is the state of the server role. Its methods are called from several goroutines.
 type server struct {
-	a    *App
-	c    *ServerConfig
-	ipv6 bool
-	exit []netip.Prefix // what a client with exit may reach
+	a     *App
+	c     *ServerConfig
+	ipv6  bool
+	exit  []netip.Prefix // what a client with exit may reach
+	names *dns.Server    // for clients of the exit; nil: none
 
 	mu      sync.Mutex // guards the fields below, and that policies reach the node in order
 	leases  *leases
@@ -90,6 +92,7 @@ func (s *server) run(ctx context.Context) error {
 	var all sync.WaitGroup
 	defer all.Wait()
 	all.Go(func() { a.keepOpen(ctx) })
+	all.Go(func() { a.serveExitNames(ctx, s.names) })
 	slots := make(chan struct{}, maxClients)
 	for {
 		in, err := a.node.Accept(ctx, Service)
@@ -159,6 +162,9 @@ func (s *server) open() error {
 	a.status.Server = &ServerStatus{
 		IPv4: s.leases.self, Exit: s.c.Exit, IPv6: s.ipv6, NAT: !s.c.NoNAT,
 		Subnets: append([]netip.Prefix{}, s.c.Subnets...), Clients: []LeaseStatus{},
+	}
+	if s.c.Exit {
+		s.names = a.exitResolver(s.leases.self)
 	}
 	a.log.Info("server up", "address", s.leases.self, "exit", s.c.Exit, "ipv6", s.ipv6, "subnets", len(s.c.Subnets))
 	return nil
@@ -230,6 +236,9 @@ func (s *server) join(ctx context.Context, k key.Public, r Request) (reply []byt
 	a := Answer{
 		Version: Version, IPv4: ipv4, Gateway: s.leases.self, Exit: exit, IPv6: exit && s.ipv6,
 		Subnets: s.c.Subnets, MTU: s.a.c.MTU,
+	}
+	if exit && s.names != nil {
+		a.DNS = []netip.Addr{s.leases.self}
 	}
 	reply, err = a.Append(nil)
 	if err == nil && (len(reply) > app.MaxHeader || len(a.Subnets) > maxSubnets) {

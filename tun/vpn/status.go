@@ -39,6 +39,7 @@ type Status struct {
 
 	Server *ServerStatus `json:"server,omitempty"`
 	Client *ClientStatus `json:"client,omitempty"`
+	DNS    *DNSStatus    `json:"dns,omitempty"`
 }
 
 // ServerStatus is what a server has given.

@@ -14,7 +14,6 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
-	"skywire/signal/auto"
 	"skywire/tun"
 	"skywire/tun/netcfg"
 	"skywire/tun/vpn"
@@ -56,6 +55,7 @@ type vpnConfig struct {
 	Plain  bool             `yaml:"plain"`
 	Server *vpnServerConfig `yaml:"server"`
 	Client *vpnClientConfig `yaml:"client"`
+	DNS    vpnDNS           `yaml:",inline"`
 }
 
 // vpnFlags makes the flag set that the three daemons share.
@@ -66,6 +66,7 @@ func vpnFlags(e *applet.Env, command, synopsis, about string) (*applet.Flags, *v
 	f.IntVar(&c.MTU, "mtu", tun.DefaultMTU, "of the device (`BYTES`)")
 	f.BoolVar(&c.Plain, "plain", false, "no offloads on the device: slower, for drivers that get them wrong")
 	f.StringVar(&c.Name, "name", vpnKind, "`NAME` of this app beside its node")
+	c.DNS.flags(f)
 	return f, c
 }
 
@@ -122,7 +123,7 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 			f.Env().Talk("vpn", "nobody may use this server: the mesh is open and no key is allowed. Add --allow KEY (skywire node id, on the client's box), or --allow any")
 		}
 	}
-	a, err := vpn.New(cfg, readyVPN{vpn.NewNode(node)})
+	a, err := vpn.New(cfg, readyVPN{vpn.NewNode(node), f.Env()})
 	if err != nil {
 		return applet.WithCode(applet.BadUsage, err)
 	}
@@ -140,12 +141,15 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 }
 
 // readyVPN tells viscript that the vpn serves when it says so to the node.
-type readyVPN struct{ vpn.Node }
+type readyVPN struct {
+	vpn.Node
+	env *applet.Env
+}
 
 // Status implements vpn.Node.
 func (r readyVPN) Status(v any) error {
 	if s, ok := v.(vpn.Status); ok && (s.State == vpn.Up || s.State == vpn.Connected) {
-		auto.Ready()
+		ready(r.env)
 	}
 	return r.Node.Status(v)
 }
@@ -156,6 +160,9 @@ func vpnSettings(f *applet.Flags, c *vpnConfig) (vpn.Config, error) {
 		Name: c.Name, Run: f.Run, State: f.State, Device: c.Device, MTU: c.MTU, Plain: c.Plain, Log: f.Logger(),
 	}
 	var err error
+	if out.DNS, err = c.DNS.config(c.Client != nil && c.Client.Exit); err != nil {
+		return out, err
+	}
 	if c.Server != nil {
 		if out.Server, err = c.Server.settings(); err != nil {
 			return out, err
@@ -249,6 +256,7 @@ func vpnPrint(e *applet.Env, r vpnReport) {
 	p("%s (pid %d): %s on %s, address %s, mtu %d, up %s", r.Name, r.PID, r.State, r.Device, r.Address, r.MTU,
 		time.Since(r.Started).Round(time.Second))
 	p("  %s received, %s sent", applet.Bytes(r.RxBytes), applet.Bytes(r.TxBytes))
+	vpnPrintDNS(p, r.DNS)
 	if r.Server != nil {
 		vpnPrintServer(p, r.Server)
 	}
