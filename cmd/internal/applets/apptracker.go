@@ -75,7 +75,7 @@ func runApptracker(ctx context.Context, f *applet.Flags, c apptrackerConfig) err
 		defer node.Close()
 		t.Network = node.Self().Network
 		t.Connect = func(context.Context) (tracker.Node, error) { return tracker.FromApp(node), nil }
-		return runTracker(ctx, t, node)
+		return runTracker(ctx, f, t, node)
 	}
 	// A tracker with an address runs without a node, too; then it is one for the open network.
 	node, err := app.Dial(ctx, f.Run)
@@ -95,23 +95,24 @@ func runApptracker(ctx context.Context, f *applet.Flags, c apptrackerConfig) err
 	f.Logger().Info("tracker listens", "addr", l.Addr().String())
 	if node != nil {
 		t.Connect = func(context.Context) (tracker.Node, error) { return tracker.FromApp(node), nil }
-		return runTracker(ctx, t, node)
+		return runTracker(ctx, f, t, node)
 	}
 	late := lateNode{run: f.Run, network: t.Network}
 	defer late.close()
 	t.Connect = late.connect
-	return runTracker(ctx, t, nil)
+	return runTracker(ctx, f, t, nil)
 }
 
-func runTracker(ctx context.Context, c tracker.Config, node *app.Client) error {
+func runTracker(ctx context.Context, f *applet.Flags, c tracker.Config, node *app.Client) error {
 	t, err := tracker.New(c)
 	if err != nil {
 		return err
 	}
 	if node == nil {
+		ready(f.Env()) // it listens already
 		return t.Run(ctx)
 	}
-	return besideNode(ctx, node, t.Run)
+	return besideNode(ctx, f, node, t.Run)
 }
 
 // lateNode takes up a node that starts after the tracker.

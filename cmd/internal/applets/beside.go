@@ -17,7 +17,6 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
-	"skywire/signal/auto"
 	"skywire/supervisor/config"
 )
 
@@ -75,13 +74,13 @@ func noNode(err error) error {
 }
 
 // besideNode runs an app and, next to it, what keeps its tie to the node.
-func besideNode(ctx context.Context, node *app.Client, run func(context.Context) error) error {
+func besideNode(ctx context.Context, f *applet.Flags, node *app.Client, run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var tie sync.WaitGroup
 	var tieErr error
 	tie.Go(func() { tieErr = node.Run(ctx) })
-	auto.Ready()
+	ready(f.Env())
 	err := run(ctx)
 	cancel()
 	tie.Wait()

@@ -160,7 +160,7 @@ func runManager(ctx context.Context, f *applet.Flags, c managerConfig) error {
 	if err != nil {
 		return err
 	}
-	return besideNode(ctx, node, m.Run)
+	return besideNode(ctx, f, node, m.Run)
 }
 
 // managerTimeout bounds a question of a person.

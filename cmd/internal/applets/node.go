@@ -25,7 +25,6 @@ import (
 	"skywire/mesh/node/api"
 	"skywire/mesh/route"
 	"skywire/signal"
-	"skywire/signal/auto"
 	"skywire/tun"
 )
 
@@ -160,7 +159,6 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 		State: f.State, Run: f.Run, Name: c.Name, Version: programVersion(), Open: c.Open, Rekey: c.Rekey,
 		StoreAfter: c.StoreAfter, Plain: c.Plain, Streams: c.Streams, Loops: c.Loops, Processors: f.Env().Processors, Log: log,
 		NoPunch:     c.Punch.NoPunch,
-		Ready:       auto.Ready,
 		OpenTUN:     func(f *os.File, mtu int) (forward.TUN, error) { return tun.FromFile(f, mtu) },
 		TUNFeatures: func(of string, queue forward.TUN) []api.Feature { return tunFeatures(of, queue) },
 	}
@@ -226,7 +224,7 @@ func runNode(ctx context.Context, f *applet.Flags, c nodeConfig) error {
 	if !printable(conf.Name) || len(conf.Name) > route.MaxName {
 		return applet.Usagef("--name %q: want at most %d bytes that can be printed", conf.Name, route.MaxName)
 	}
-	return withRemedy(node.Run(ctx, conf))
+	return serveNode(ctx, f, conf)
 }
 
 // parseMemory takes 64MB, 1GB or a number of bytes; nothing is 0.

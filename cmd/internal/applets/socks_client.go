@@ -103,7 +103,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	if err := node.Register(ctx, app.Registration{Name: v.Name, Kind: socksClientKind}); err != nil {
 		return fmt.Errorf("register %q with the node: %w", v.Name, err)
 	}
-	return besideNode(ctx, node, p.Run)
+	return besideNode(ctx, f, node, p.Run)
 }
 
 // socksKnown finds a mistyped server before anybody waits for it. A name.mesh may become known later, when the records
