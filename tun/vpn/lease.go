@@ -70,11 +70,11 @@ func (c *client) change(server key.Public, ans Answer) error {
 func (c *client) clear(same bool, ans Answer) error {
 	a := c.a
 	c.answer, c.subnets = Answer{}, nil
-	a.dnsExit(nil)
 	if err := a.net.Undo(groupLease); err != nil || same {
 		return err
 	}
 	c.exited = false
+	a.dnsExit(nil)
 	if err := a.net.Undo(groupClient); err != nil {
 		return err
 	}
