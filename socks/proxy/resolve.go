@@ -88,7 +88,7 @@ func (r *resolver) lookup(ctx context.Context, name, family string) ([]netip.Add
 		r.makeRoomLocked()
 		n = &cached{done: make(chan struct{})}
 		r.entries[q] = n
-		r.wg.Go(func() { r.fetch(context.WithoutCancel(ctx), q, name, n) })
+		r.wg.Go(func() { r.fetch(context.WithoutCancel(ctx), q, n) })
 	}
 	r.mu.Unlock()
 	select {
@@ -120,13 +120,13 @@ func (r *resolver) makeRoomLocked() {
 }
 
 // fetch asks for q.
-func (r *resolver) fetch(ctx context.Context, q question, name string, n *cached) {
+func (r *resolver) fetch(ctx context.Context, q question, n *cached) {
 	var l life
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, lifeKey{}, &l), lookupTimeout)
 	defer cancel()
-	n.addrs, n.err = r.ask.LookupNetIP(ctx, q.family, name)
+	n.addrs, n.err = r.ask.LookupNetIP(ctx, q.family, q.name)
 	if errors.As(n.err, new(*net.AddrError)) { // /etc/hosts has addresses of the other family only
-		n.err = &net.DNSError{Err: "no address of this family", Name: name, IsNotFound: true}
+		n.err = &net.DNSError{Err: "no address of this family", Name: q.name, IsNotFound: true}
 	}
 	n.addrs = n.addrs[:min(len(n.addrs), maxAddresses)]
 	for i, a := range n.addrs {
