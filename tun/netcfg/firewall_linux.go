@@ -21,13 +21,20 @@ func (n *Net) Firewall(group string, fw Firewall) error {
 	if b.conn, err = nftables.New(); err != nil {
 		return fmt.Errorf("open nftables: %w", explainNFT(err))
 	}
+	n.keepUsage(b.conn)
 	err = n.change(entry{Kind: kindTable, Group: group, Device: n.c.Device}, func() error {
 		b.t = &nftables.Table{Name: tableName(n.c.Device), Family: nftables.TableFamilyINet}
 		b.conn.AddTable(b.t) // so that there is one to delete
 		b.conn.DelTable(b.t)
 		b.conn.AddTable(b.t)
 		if fw.Gateway != nil {
-			b.gateway(*fw.Gateway)
+			if err := b.gateway(*fw.Gateway); err != nil {
+				return err
+			}
+			n.nat = fw.Gateway.NAT
+			if err := b.addClients(n.clients); err != nil {
+				return err
+			}
 		}
 		if fw.Mark != 0 {
 			b.marks(fw.Mark)
@@ -43,11 +50,12 @@ func (n *Net) Firewall(group string, fw Firewall) error {
 	return nil
 }
 
-func removeTable(device string) error {
+func (n *Net) removeTable(device string) error {
 	c, err := nftables.New()
 	if err != nil {
 		return err
 	}
+	n.keepUsage(c)
 	t, err := c.ListTableOfFamily(tableName(device), nftables.TableFamilyINet)
 	if t == nil || err != nil {
 		if err == nil || gone(err) {
@@ -76,45 +84,43 @@ type table struct {
 	conn   *nftables.Conn
 	t      *nftables.Table
 	device string
+	nat    bool
+	maps   [4]*nftables.Set
 }
 
-// gateway builds what a server needs:
+// internetChain is what an exit leads to: everything but the refused.
+const internetChain = "internet"
+
+// gateway builds what a server needs; what clients may do stands in chains of their own, see SetClient:
 //
-//	forward   from the device: from_mesh · to the device: to_mesh · the MSS clamped to the route's mtu
-//	from_mesh each source: to_world · else drop
-//	to_world  answers, subnets, and for an exit everything but the refused: accept · else reject
-//	to_mesh   answers: accept · without NAT everything · else drop
-//	input     from the device: own addresses, subnets: accept · else reject
-//	nat       sources leaving by another device: masquerade
-func (b *table) gateway(g Gateway) {
-	toWorld := b.chain("to_world")
+//	forward    from the device: from_mesh · to the device: to_mesh · the MSS clamped to the route's mtu
+//	from_mesh  by source: up_CLIENT · else drop
+//	internet   the refused: reject · else accept
+//	to_mesh    by destination: down_CLIENT · else drop
+//	input      from the device: answers, Local, ICMP and names to Gateway: accept · else reject
+//	nat        sources leaving by another device: masquerade
+func (b *table) gateway(g Gateway) error {
+	b.nat = g.NAT
+	if err := b.addMaps(); err != nil {
+		return err
+	}
+	internet := b.chain(internetChain)
 	fromMesh := b.chain("from_mesh")
 	toMesh := b.chain("to_mesh")
 	forward := b.base("forward", nftables.ChainTypeFilter, nftables.ChainHookForward, nftables.ChainPriorityFilter)
 	input := b.base("input", nftables.ChainTypeFilter, nftables.ChainHookInput, nftables.ChainPriorityFilter)
 
-	b.rule(toWorld, established(), accept())
-	for _, p := range g.Subnets {
-		b.rule(toWorld, destination(p), accept())
+	for _, p := range g.Refused {
+		b.rule(internet, destination(p), reject())
 	}
-	if g.Exit {
-		for _, p := range g.Refused {
-			b.rule(toWorld, destination(p), reject())
-		}
-		b.rule(toWorld, accept())
-	}
-	b.rule(toWorld, reject())
+	b.rule(internet, accept())
 
-	b.rule(fromMesh, leaves(b.device, expr.CmpOpEq), drop())
-	for _, p := range g.Sources {
-		b.rule(fromMesh, source(p), jump(toWorld))
-	}
+	b.byClient(fromMesh, mapUp4)
+	b.byClient(fromMesh, mapUp6)
 	b.rule(fromMesh, drop())
 
-	b.rule(toMesh, established(), accept())
-	if !g.NAT {
-		b.rule(toMesh, accept())
-	}
+	b.byClient(toMesh, mapDown4)
+	b.byClient(toMesh, mapDown6)
 	b.rule(toMesh, drop())
 
 	b.rule(forward, arrives(b.device), clampMSS())
@@ -122,18 +128,29 @@ func (b *table) gateway(g Gateway) {
 	b.rule(forward, arrives(b.device), jump(fromMesh))
 	b.rule(forward, leaves(b.device, expr.CmpOpEq), jump(toMesh))
 
-	b.rule(input, arrives(b.device), established(), accept())
-	for _, p := range append(append([]netip.Prefix{}, g.Local...), g.Subnets...) {
-		b.rule(input, arrives(b.device), destination(p), accept())
-	}
-	b.rule(input, arrives(b.device), reject())
-
+	b.input(input, g)
 	if g.NAT {
 		nat := b.base("nat", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 		for _, p := range g.Sources {
 			b.rule(nat, leaves(b.device, expr.CmpOpNeq), leaves("lo", expr.CmpOpNeq), source(p), []expr.Any{&expr.Masq{}})
 		}
 	}
+	return nil
+}
+
+// input judges what is for this box itself. That clients' addresses are their own the node has seen to.
+func (b *table) input(c *nftables.Chain, g Gateway) {
+	b.rule(c, arrives(b.device), established(), accept())
+	for _, p := range g.Gateway {
+		b.rule(c, arrives(b.device), destination(p), icmp(p.Addr().Is6()), accept())
+		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			b.rule(c, arrives(b.device), destination(p), port(proto, 53), accept())
+		}
+	}
+	for _, p := range append(append([]netip.Prefix{}, g.Local...), g.Subnets...) {
+		b.rule(c, arrives(b.device), destination(p), accept())
+	}
+	b.rule(c, arrives(b.device), reject())
 }
 
 // marks keeps the mark of the mesh's own packets per connection and gives it to the answers, which the reverse path

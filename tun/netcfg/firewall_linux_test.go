@@ -44,15 +44,47 @@ func TestRuleset(t *testing.T) {
 			fw := netcfg.Firewall{Gateway: g}
 			if name == "server" {
 				fw.Mark = 0x5357
-				g.Exit, g.NAT = true, true
+				g.NAT = true
+				g.Gateway = []netip.Prefix{netip.MustParsePrefix("100.64.0.1/32")}
 				g.Refused = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")}
 			}
 			if err := n.Firewall("server", fw); err != nil {
 				t.Error(err)
 			}
+			if name == "server" {
+				setClients(t, n, g.Subnets)
+			}
 			compare(t, filepath.Join("testdata", name+".nft"), run(t, "nft list ruleset"))
 		}
 	})
+}
+
+// setClients sets three, changes one, drops one; what a new table does to them shows in the file.
+func setClients(t *testing.T, n *netcfg.Net, subnets []netip.Prefix) {
+	t.Helper()
+	a, b, c := netip.MustParseAddr("100.64.0.9"), netip.MustParseAddr("100.64.0.10"), netip.MustParseAddr("100.64.0.11")
+	for _, x := range []netcfg.Client{
+		{IPv4: a, Exit: true, Quota: 1000, Used: netcfg.Usage{Up: 10, Down: 20}},
+		{IPv4: b, Subnets: subnets[:1]},
+		{IPv4: c, Peers: true},
+		{
+			IPv4: a, IPv6: netip.MustParseAddr("fd12:3456:789a::9"), Exit: true, Subnets: subnets, Up: 125000, Down: 10 << 20, Quota: 5000,
+			Used: netcfg.Usage{Up: 30, Down: 40},
+		},
+	} {
+		if err := n.SetClient(x); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		if err := n.DropClient(b); err != nil {
+			t.Error(err)
+		}
+	}
+	used, err := n.Usage()
+	if err != nil || len(used) != 2 || used[a] != (netcfg.Usage{Up: 30, Down: 40}) {
+		t.Errorf("usage %v, %v", used, err)
+	}
 }
 
 func compare(t *testing.T, path, got string) {

@@ -73,6 +73,9 @@ func (n *Net) Address(group string, p netip.Prefix) error {
 		}
 		return netlink.AddrAdd(link, a)
 	})
+	if errors.Is(err, unix.EEXIST) {
+		return nil // another role's, which takes it back
+	}
 	if err != nil {
 		return fmt.Errorf("add address %s to %s: %w", p, n.c.Device, err)
 	}

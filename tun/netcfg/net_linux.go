@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -14,9 +15,11 @@ import (
 
 // Net is the changed network of one device.
 type Net struct {
-	c   Config
-	log *slog.Logger
-	j   *journal
+	c       Config
+	log     *slog.Logger
+	j       *journal
+	clients map[netip.Addr]*Client // of the gateway
+	nat     bool                   // the gateway hides them
 }
 
 // Open locks the device for this process and takes back what an earlier run left behind.
@@ -111,7 +114,7 @@ func (n *Net) takeBack(e entry) error {
 	case kindSysctl:
 		return n.restoreSysctl(e)
 	case kindTable:
-		return removeTable(e.Device)
+		return n.removeTable(e.Device)
 	case kindHold:
 		return unlockRoutes(holdTable, holdPriority)
 	case kindForeign:

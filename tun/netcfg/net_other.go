@@ -28,23 +28,29 @@ func FreeTable() (int, error) { return 0, errors.ErrUnsupported }
 // HasDefault returns errors.ErrUnsupported.
 func HasDefault(bool) (bool, error) { return false, errors.ErrUnsupported }
 
-func (*Net) ClaimLink() error                    { return errors.ErrUnsupported }
-func (*Net) SetLink(Link) error                  { return errors.ErrUnsupported }
-func (*Net) Address(string, netip.Prefix) error  { return errors.ErrUnsupported }
-func (*Net) Addresses() ([]netip.Prefix, error)  { return nil, errors.ErrUnsupported }
-func (*Net) Route(string, Route) error           { return errors.ErrUnsupported }
-func (*Net) Rule(string, Rule) error             { return errors.ErrUnsupported }
-func (*Net) Default(string, Default) error       { return errors.ErrUnsupported }
-func (*Net) Sysctl(string, string, string) error { return errors.ErrUnsupported }
-func (*Net) Forwarding(string) error             { return errors.ErrUnsupported }
-func (*Net) Firewall(string, Firewall) error     { return errors.ErrUnsupported }
-func (*Net) KeepOpen(string) error               { return errors.ErrUnsupported }
-func (*Net) Undo(string) error                   { return errors.ErrUnsupported }
-func (*Net) Close() error                        { return nil }
+func (*Net) ClaimLink() error                     { return errors.ErrUnsupported }
+func (*Net) SetLink(Link) error                   { return errors.ErrUnsupported }
+func (*Net) Address(string, netip.Prefix) error   { return errors.ErrUnsupported }
+func (*Net) Addresses() ([]netip.Prefix, error)   { return nil, errors.ErrUnsupported }
+func (*Net) Route(string, Route) error            { return errors.ErrUnsupported }
+func (*Net) Rule(string, Rule) error              { return errors.ErrUnsupported }
+func (*Net) Default(string, Default) error        { return errors.ErrUnsupported }
+func (*Net) Sysctl(string, string, string) error  { return errors.ErrUnsupported }
+func (*Net) Forwarding(string) error              { return errors.ErrUnsupported }
+func (*Net) Firewall(string, Firewall) error      { return errors.ErrUnsupported }
+func (*Net) SetClient(Client) error               { return errors.ErrUnsupported }
+func (*Net) DropClient(netip.Addr) error          { return errors.ErrUnsupported }
+func (*Net) Usage() (map[netip.Addr]Usage, error) { return nil, errors.ErrUnsupported }
+func (*Net) KeepOpen(string) error                { return errors.ErrUnsupported }
+func (*Net) Undo(string) error                    { return errors.ErrUnsupported }
+func (*Net) Close() error                         { return nil }
 
 func lockFile(*os.File) (bool, error) { return false, errors.ErrUnsupported }
 func unlockFile(*os.File) error       { return errors.ErrUnsupported }
 func unlinked(*os.File) bool          { return false }
+
+// ServedPrefixes returns errors.ErrUnsupported.
+func ServedPrefixes(string) ([]netip.Prefix, error) { return nil, errors.ErrUnsupported }
 
 // RouteDevice returns errors.ErrUnsupported.
 func RouteDevice(netip.Addr) (string, error) { return "", errors.ErrUnsupported }

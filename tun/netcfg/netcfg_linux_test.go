@@ -125,7 +125,7 @@ func everything(t *testing.T, n *netcfg.Net, plain bool) *os.File {
 		Sources: []netip.Prefix{meshPrefix, netip.MustParsePrefix("100.64.0.0/10")},
 		Local:   []netip.Prefix{meshSelf},
 		Subnets: []netip.Prefix{netip.MustParsePrefix("192.168.9.0/24")},
-		Exit:    true, NAT: true,
+		NAT:     true,
 		Refused: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fc00::/7")},
 	}}))
 	return f

@@ -50,11 +50,11 @@ type Rule struct {
 
 // Gateway is what the firewall of a server lets through from the device to the rest of the world.
 type Gateway struct {
-	Sources []netip.Prefix // inner sources there may be; others are dropped
-	Local   []netip.Prefix // addresses of this box that they may reach
-	Subnets []netip.Prefix // networks behind this box that they may reach
-	Exit    bool           // and the internet
-	Refused []netip.Prefix // what Exit does not include
+	Sources []netip.Prefix // where inner sources lie
+	Gateway []netip.Prefix // own addresses that answer ICMP and questions for names
+	Local   []netip.Prefix // own addresses all services of which may be reached
+	Subnets []netip.Prefix // networks offered: this box's own addresses in them may be reached as well
+	Refused []netip.Prefix // what Client.Exit does not include
 	NAT     bool           // hide Sources behind this box's own addresses
 }
 

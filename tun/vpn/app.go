@@ -51,9 +51,10 @@ type App struct {
 	mu       sync.Mutex // guards the fields below and all calls to net
 	net      *netcfg.Net
 	firewall netcfg.Firewall
-	policies [2]app.Policy // of the server and of the client role
-	mark     int           // of the mesh's own sockets; 0: none
-	locked   bool          // the kill switch is on, and outlives us
+	policies [3]app.Policy  // of the server role, of the client role, and of accepted subnets
+	blocks   []netip.Prefix // of the cluster's IPv4 addresses
+	mark     int            // of the mesh's own sockets; 0: none
+	locked   bool           // the kill switch is on, and outlives us
 	sample   sample
 	force    func() // ends the session of the client role
 	status   Status
@@ -110,6 +111,7 @@ func (a *App) Run(ctx context.Context) (err error) {
 	if err := a.openDevice(ctx); err != nil {
 		return err
 	}
+	a.takeCertified(ctx)
 	a.node.OnCall(a.answer)
 	if err := a.register(ctx); err != nil {
 		return fmt.Errorf("register at the node: %w", err)
@@ -117,6 +119,10 @@ func (a *App) Run(ctx context.Context) (err error) {
 	start(a.followNode)
 	start(a.names)
 	start(a.watchDevice)
+	start(func(ctx context.Context) error {
+		a.followMembers(ctx, a.takeCertified)
+		return nil
+	})
 	start(a.report)
 	if a.c.Server != nil {
 		// Before the client role, which leaves alone what the server role has.
@@ -125,6 +131,9 @@ func (a *App) Run(ctx context.Context) (err error) {
 			return err
 		}
 		start(serve.run)
+	}
+	if len(a.c.Accept) > 0 {
+		start(a.newSubnets(a.c.Accept).run)
 	}
 	if a.c.Client != nil {
 		start(a.use)
@@ -239,7 +248,7 @@ func (a *App) closeDevice() {
 func (a *App) register(ctx context.Context) error {
 	r := app.Registration{Name: a.c.Name, Kind: "vpn"}
 	if s := a.c.Server; s != nil {
-		r.Services = []app.Service{{Name: Service, Type: Service, Allow: s.Allow, Meta: s.meta()}}
+		r.Services = []app.Service{{Name: Service, Type: Service, Allow: s.words(), Meta: s.meta()}}
 	}
 	return a.node.Register(ctx, r)
 }
@@ -318,14 +327,14 @@ func (a *App) setPolicy(ctx context.Context, role int, p app.Policy) error {
 
 func (a *App) tellPolicy(ctx context.Context) error {
 	a.mu.Lock()
-	s, c := a.policies[asServer], a.policies[asClient]
+	s, c, n := a.policies[asServer], a.policies[asClient], a.policies[asSubnets]
 	a.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, nodeTimeout)
 	defer cancel()
 	err := a.node.SetPolicy(ctx, app.Policy{
-		Routes: slices.Concat(s.Routes, c.Routes),
-		Grants: slices.Concat(s.Grants, c.Grants),
-		Serve:  slices.Concat(s.Serve, c.Serve),
+		Routes: slices.Concat(s.Routes, n.Routes, c.Routes),
+		Grants: slices.Concat(s.Grants, n.Grants, c.Grants),
+		Serve:  slices.Concat(s.Serve, n.Serve, c.Serve),
 	})
 	if err != nil {
 		return fmt.Errorf("set the node's policy: %w", err)
@@ -337,6 +346,7 @@ func (a *App) tellPolicy(ctx context.Context) error {
 const (
 	asServer = iota
 	asClient
+	asSubnets
 )
 
 // report tells the node the status when it changes, and the counters now and then.

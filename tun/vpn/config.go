@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/netip"
 
-	"skywire/mesh/key"
 	"skywire/tun"
 )
 
@@ -29,26 +28,17 @@ func DefaultPool() netip.Prefix { return netip.MustParsePrefix("100.64.0.0/10") 
 
 // Config is what an App is told once.
 type Config struct {
-	Name   string // the app's name at the node; default "vpn"
-	Run    string // for the journal
-	State  string // for the leases
-	Device string // default skywire0
-	MTU    int    // default 1400
-	Plain  bool   // no offloads on the device
+	Name   string     // the app's name at the node; default "vpn"
+	Run    string     // for the journal
+	State  string     // for the leases
+	Device string     // default skywire0
+	MTU    int        // default 1400
+	Plain  bool       // no offloads on the device
+	Accept []Accepted // subnets of others
 	Server *ServerConfig
 	Client *ClientConfig
 	DNS    DNSConfig
 	Log    *slog.Logger
-}
-
-// ServerConfig is what a server offers and to whom.
-type ServerConfig struct {
-	Exit         bool
-	Subnets      []netip.Prefix
-	Allow        []string // keys in text form, or "*" for every member
-	AllowPrivate bool     // the exit reaches private ranges, too
-	NoNAT        bool
-	Pool         netip.Prefix // default 100.64.0.0/10
 }
 
 // ClientConfig is which server to use, and what for.
@@ -87,6 +77,10 @@ func (c *Config) Validate() error {
 	if c.Run == "" || (c.Server != nil || c.Client != nil) && c.State == "" {
 		return errors.New("vpn: run and state directory are needed")
 	}
+	var err error
+	if c.Accept, err = validateAccepted(c.Accept); err != nil {
+		return err
+	}
 	if c.Server != nil {
 		if err := c.Server.validate(); err != nil {
 			return err
@@ -111,31 +105,6 @@ func (c *ClientConfig) Validate() error {
 	}
 	if c.KillSwitch && c.Release {
 		return errors.New("a kill switch is either wished or taken off")
-	}
-	return nil
-}
-
-func (s *ServerConfig) validate() error {
-	if !s.Pool.IsValid() {
-		s.Pool = DefaultPool()
-	}
-	if s.Pool.Addr().Is6() || s.Pool.Bits() > 30 {
-		return fmt.Errorf("pool %s: want an IPv4 prefix of at most 30 bits", s.Pool)
-	}
-	s.Pool = s.Pool.Masked()
-	for i, p := range s.Subnets {
-		if p.Bits() == 0 {
-			return fmt.Errorf("subnet %s is everything: say --exit", p)
-		}
-		s.Subnets[i] = p.Masked()
-	}
-	for _, a := range s.Allow {
-		if a == "*" {
-			continue
-		}
-		if _, err := key.Parse(a); err != nil {
-			return fmt.Errorf("allow %q: %w", a, err)
-		}
 	}
 	return nil
 }

@@ -48,8 +48,8 @@ func play(role string) error {
 	case "server":
 		self, peer = b, a
 		c.Server = &vpn.ServerConfig{
-			Exit: true, Subnets: []netip.Prefix{netip.MustParsePrefix("192.168.9.0/24"), netip.MustParsePrefix("9.9.9.0/24")},
-			Allow: []string{a.String()},
+			Exit: true, Allow: []string{a.String()},
+			Subnets: []vpn.Subnet{{Prefix: netip.MustParsePrefix("192.168.9.0/24")}, {Prefix: netip.MustParsePrefix("9.9.9.0/24")}},
 		}
 	case "closed": // a server that allows nobody
 		self, peer = b, a
@@ -142,13 +142,23 @@ func (n *fakeNode) LookupAddr(context.Context, netip.Addr) (app.Names, error) {
 	return app.Names{}, wire.ErrNotFound
 }
 
-func (n *fakeNode) Whois(context.Context, string) (app.Identity, error) {
-	return app.Identity{}, wire.ErrNotFound
-}
-
 func (n *fakeNode) Services(context.Context, string) ([]app.Service, error) { return nil, nil }
 func (n *fakeNode) Ping(context.Context, key.Public) (time.Duration, error) {
 	return 0, errors.New("the test wants echoes")
+}
+
+func (n *fakeNode) Whois(_ context.Context, name string) (app.Identity, error) {
+	for _, k := range []key.Public{n.self, n.peer} {
+		if name == k.String() {
+			return app.Identity{Key: k, Address: infoOf(k).Address, Member: true}, nil
+		}
+	}
+	return app.Identity{}, wire.ErrNotFound
+}
+
+func (n *fakeNode) MembersChanged(ctx context.Context, _ uint64) (uint64, bool, error) {
+	<-ctx.Done()
+	return 0, false, ctx.Err()
 }
 
 func (n *fakeNode) Sockets(context.Context) ([]*os.File, error) {

@@ -9,10 +9,12 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 
 	"skywire/mesh/key"
 )
+
+// maxTaken bounds how many addresses are asked about for one lease.
+const maxTaken = 64
 
 // maxLeases bounds the file and the search for a free address.
 const maxLeases = 1 << 16
@@ -55,15 +57,22 @@ func openLeases(path string, pool netip.Prefix, self key.Public) (*leases, error
 		}
 	}
 	// The server's own address is a lease like any other.
-	if l.self, err = l.lease(self); err != nil {
+	if l.self, err = l.lease(self, netip.Addr{}, nil); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// lease returns the address of k, a new one after it is on disk.
-func (l *leases) lease(k key.Public) (netip.Addr, error) {
-	if a, ok := l.byKey[k]; ok {
+// lease returns the address of k, a new one after it is on disk: want, that of its certificate, if it lies in the pool; else
+// none for which taken is true, which may be nil.
+func (l *leases) lease(k key.Public, want netip.Addr, taken func(netip.Addr) bool) (netip.Addr, error) {
+	if want.IsValid() && l.pool.Contains(want) && (want != l.self || l.byKey[k] == want) {
+		if err := l.assign(k, want); err != nil {
+			return netip.Addr{}, err
+		}
+		return want, nil
+	}
+	if a, ok := l.byKey[k]; ok && (taken == nil || !taken(a)) {
 		return a, nil
 	}
 	size := uint32(1) << (32 - l.pool.Bits())
@@ -72,24 +81,55 @@ func (l *leases) lease(k key.Public) (netip.Addr, error) {
 	}
 	h := sha256.Sum256(append([]byte("skywire vpn lease 1\x00"), k[:]...))
 	base := binary.BigEndian.Uint32(l.pool.Addr().AsSlice())
-	for at := binary.BigEndian.Uint32(h[:]) % size; ; at = (at + 1) % size {
+	looks := 0
+	for at := binary.BigEndian.Uint32(h[:]) % size; looks < maxTaken; at = (at + 1) % size {
 		if at == 0 || at == size-1 { // network and broadcast address, in old eyes
 			continue
 		}
 		var b [4]byte
 		binary.BigEndian.PutUint32(b[:], base+at)
 		a := netip.AddrFrom4(b)
-		if _, taken := l.byAddr[a]; taken {
+		if _, leased := l.byAddr[a]; leased {
 			continue
 		}
-		l.byKey[k], l.byAddr[a] = a, k
-		if err := l.save(); err != nil {
-			delete(l.byKey, k)
-			delete(l.byAddr, a)
+		if looks++; taken != nil && taken(a) {
+			continue
+		}
+		if err := l.assign(k, a); err != nil {
 			return netip.Addr{}, err
 		}
 		return a, nil
 	}
+	return netip.Addr{}, fmt.Errorf("%w %s", ErrPoolFull, l.pool)
+}
+
+// assign makes a the address of k, and of nobody else.
+func (l *leases) assign(k key.Public, a netip.Addr) error {
+	old, had := l.byKey[k]
+	other, was := l.byAddr[a]
+	if had && old == a {
+		return nil
+	}
+	if was {
+		delete(l.byKey, other) // it gets another one when it comes again
+	}
+	if had {
+		delete(l.byAddr, old)
+	}
+	l.byKey[k], l.byAddr[a] = a, k
+	err := l.save()
+	if err == nil {
+		return nil
+	}
+	delete(l.byKey, k)
+	delete(l.byAddr, a)
+	if had {
+		l.byKey[k], l.byAddr[old] = old, k
+	}
+	if was {
+		l.byKey[other], l.byAddr[a] = a, other
+	}
+	return err
 }
 
 // save replaces the file; after a power cut there is the old one or the new one.
@@ -98,23 +138,8 @@ func (l *leases) save() error {
 	if err != nil {
 		return fmt.Errorf("encode leases: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o700); err != nil {
-		return fmt.Errorf("make state directory: %w", err)
-	}
-	f, err := os.CreateTemp(filepath.Dir(l.path), ".vpn-leases-*")
-	if err != nil {
-		return fmt.Errorf("write leases: %w", err)
-	}
-	_, err = f.Write(b)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), l.path)
-	}
-	if err != nil {
-		return fmt.Errorf("write leases %s: %w", l.path, errors.Join(err, os.Remove(f.Name())))
+	if err := replaceFile(l.path, b); err != nil {
+		return fmt.Errorf("write leases %s: %w", l.path, err)
 	}
 	return nil
 }

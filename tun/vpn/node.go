@@ -25,6 +25,7 @@ type Node interface {
 	Whois(ctx context.Context, name string) (app.Identity, error)
 	Services(ctx context.Context, kind string) ([]app.Service, error)
 	Ping(ctx context.Context, to key.Public) (time.Duration, error)
+	MembersChanged(ctx context.Context, after uint64) (next uint64, changed bool, err error)
 	AttachTUN(ctx context.Context, queues []*os.File, device string, mtu int) error
 	DetachTUN(ctx context.Context, device string) error
 	SetPolicy(ctx context.Context, p app.Policy) error

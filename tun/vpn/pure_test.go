@@ -45,7 +45,7 @@ func TestSubtract(t *testing.T) {
 // What an exit leads to holds no address that means this site or this host.
 func TestExitRanges(t *testing.T) {
 	t.Parallel()
-	exit := append(subtract(everything4(), (&ServerConfig{}).refused()), subtract(everything6(), (&ServerConfig{}).refused())...)
+	exit := append(subtract(everything4(), (&ServerConfig{}).refused(nil)), subtract(everything6(), (&ServerConfig{}).refused(nil))...)
 	for a, want := range map[string]bool{
 		"1.1.1.1": true, "8.8.8.8": true, "203.0.113.1": true, "2606:4700::1": true, "192.0.2.1": true,
 		"10.1.2.3": false, "172.31.0.1": false, "192.168.0.1": false, "127.0.0.1": false, "169.254.169.254": false,
@@ -82,7 +82,7 @@ func TestLeases(t *testing.T) {
 	l := open(pool)
 	got := map[netip.Addr]int{l.self: 0}
 	for i := 1; i < 14; i++ {
-		a, err := l.lease(keyOf(t, i))
+		a, err := l.lease(keyOf(t, i), netip.Addr{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,12 +91,12 @@ func TestLeases(t *testing.T) {
 		}
 		got[a] = i
 	}
-	if _, err := l.lease(keyOf(t, 99)); !errors.Is(err, ErrPoolFull) {
+	if _, err := l.lease(keyOf(t, 99), netip.Addr{}, nil); !errors.Is(err, ErrPoolFull) {
 		t.Errorf("15th: %v, want ErrPoolFull", err)
 	}
 	again := open(pool)
 	for a, i := range got {
-		if b, err := again.lease(keyOf(t, i)); err != nil || a != b {
+		if b, err := again.lease(keyOf(t, i), netip.Addr{}, nil); err != nil || a != b {
 			t.Errorf("key %d: %s after the restart, %s before (%v)", i, b, a, err)
 		}
 	}
@@ -120,7 +120,7 @@ func TestLeaseNotStored(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.path = filepath.Join(dir, "leases.json", "below-a-file")
-	if a, err := l.lease(keyOf(t, 1)); err == nil {
+	if a, err := l.lease(keyOf(t, 1), netip.Addr{}, nil); err == nil {
 		t.Errorf("gave %s", a)
 	}
 	if len(l.byKey) != 1 {
@@ -215,7 +215,7 @@ func TestValidate(t *testing.T) {
 		"allow":  func(c *Config) { c.Server.Allow = []string{"nobody"} },
 		"pool":   func(c *Config) { c.Server.Pool = netip.MustParsePrefix("fd00::/64") },
 		"pool 2": func(c *Config) { c.Server.Pool = netip.MustParsePrefix("10.0.0.0/31") },
-		"subnet": func(c *Config) { c.Server.Subnets = prefixes("0.0.0.0/0") },
+		"subnet": func(c *Config) { c.Server.Subnets = []Subnet{{Prefix: everything4()}} },
 	} {
 		bad := ok()
 		c(&bad)

@@ -27,6 +27,7 @@ type Status struct {
 	State   State      `json:"state"`
 	Device  string     `json:"device"`
 	Address netip.Addr `json:"address"`
+	IPv4    netip.Addr `json:"ipv4,omitzero"` // of our certificate
 	MTU     int        `json:"mtu"`
 	Roles   []string   `json:"roles"`
 	Started time.Time  `json:"started"`
@@ -36,6 +37,8 @@ type Status struct {
 	TxRate  float64    `json:"tx_bps"`
 
 	KillSwitch *netcfg.Locked `json:"kill_switch,omitempty"` // what of it is in force
+
+	Accepted []AcceptedStatus `json:"accepted,omitempty"` // subnets of others
 
 	Server *ServerStatus `json:"server,omitempty"`
 	Client *ClientStatus `json:"client,omitempty"`
@@ -48,16 +51,36 @@ type ServerStatus struct {
 	Exit    bool           `json:"exit"`
 	IPv6    bool           `json:"ipv6"`
 	NAT     bool           `json:"nat"`
+	Peers   bool           `json:"client_to_client"`
 	Subnets []netip.Prefix `json:"subnets"`
 	Clients []LeaseStatus  `json:"clients"`
+
+	UpLimit   uint64       `json:"up_limit,omitempty"` // bits a second from each client; 0: no limit
+	DownLimit uint64       `json:"down_limit,omitempty"`
+	Quota     *QuotaStatus `json:"quota,omitempty"`
+}
+
+// QuotaStatus is what each client may use of a server.
+type QuotaStatus struct {
+	Bytes  uint64    `json:"bytes"`
+	Period string    `json:"period,omitempty"` // day, week, month; else for ever
+	Since  time.Time `json:"since,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
 }
 
 // LeaseStatus is one client that is on-line.
 type LeaseStatus struct {
-	Key   string     `json:"key"`
-	IPv4  netip.Addr `json:"ipv4"`
-	Exit  bool       `json:"exit"`
-	Since time.Time  `json:"since"`
+	Key       string         `json:"key"`
+	Name      string         `json:"name,omitempty"`
+	IPv4      netip.Addr     `json:"ipv4"`
+	Exit      bool           `json:"exit"`
+	Subnets   []netip.Prefix `json:"subnets,omitempty"`
+	Since     time.Time      `json:"since"`
+	UpBytes   uint64         `json:"up_bytes"` // from it, through the gateway, in the quota's period
+	DownBytes uint64         `json:"down_bytes"`
+	UpRate    float64        `json:"up_bps"`
+	DownRate  float64        `json:"down_bps"`
+	QuotaLeft *uint64        `json:"quota_left,omitempty"` // bytes
 }
 
 // ClientStatus is what a client got.

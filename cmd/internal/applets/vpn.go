@@ -53,6 +53,7 @@ type vpnConfig struct {
 	Device string           `yaml:"device"`
 	MTU    int              `yaml:"mtu"`
 	Plain  bool             `yaml:"plain"`
+	Accept []string         `yaml:"accept"`
 	Server *vpnServerConfig `yaml:"server"`
 	Client *vpnClientConfig `yaml:"client"`
 	DNS    vpnDNS           `yaml:",inline"`
@@ -71,11 +72,18 @@ func vpnFlags(e *applet.Env, command, synopsis, about string) (*applet.Flags, *v
 }
 
 const vpnUpAbout = `Gives this box its mesh address on a TUN device, so that every program reaches every node of the mesh at its
-address: ping, ssh, anything. Also plays the roles server and client when config.yaml has sections vpn.server and
+address, and in a cluster at the IPv4 address of its certificate: ping, ssh, anything. Networks behind nodes that run
+vpn server --subnet it reaches with --accept; where several nodes lead to one, the first that answers carries it:
+
+    vpn up --accept 192.168.9.0/24@home
+    vpn up --accept 10.5.0.0/16@office,office-backup
+
+Also plays the roles server and client when config.yaml has sections vpn.server and
 vpn.client, both on the one device.`
 
 func vpnUp(ctx context.Context, e *applet.Env) int {
-	f, c := vpnFlags(e, "vpn up", "[--dev NAME] [flags]", vpnUpAbout)
+	f, c := vpnFlags(e, "vpn up", "[--dev NAME] [--accept CIDR@NODE]… [flags]", vpnUpAbout)
+	f.ListVar(&c.Accept, "accept", "`CIDR@NODE` of a network behind other nodes, NODE,NODE where several lead there (repeatable)")
 	_, err := f.Parse(0, 0)
 	if err == nil {
 		err = f.Overlay(openSections, "vpn", c)
@@ -116,11 +124,8 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 	}
 	defer node.Close()
 	if cfg.Server != nil {
-		if cfg.Server.Allow, err = vpnAllowed(ctx, node, cfg.Server.Allow); err != nil {
+		if err := vpnAllow(ctx, f.Env(), node, cfg.Server); err != nil {
 			return err
-		}
-		if len(cfg.Server.Allow) == 0 {
-			f.Env().Talk("vpn", "nobody may use this server: the mesh is open and no key is allowed. Add --allow KEY (skywire node id, on the client's box), or --allow any")
 		}
 	}
 	a, err := vpn.New(cfg, readyVPN{vpn.NewNode(node), f.Env()})
@@ -160,6 +165,9 @@ func vpnSettings(f *applet.Flags, c *vpnConfig) (vpn.Config, error) {
 		Name: c.Name, Run: f.Run, State: f.State, Device: c.Device, MTU: c.MTU, Plain: c.Plain, Log: f.Logger(),
 	}
 	var err error
+	if out.Accept, err = vpnAccept(c.Accept); err != nil {
+		return out, err
+	}
 	if out.DNS, err = c.DNS.config(c.Client != nil && c.Client.Exit); err != nil {
 		return out, err
 	}
@@ -256,6 +264,7 @@ func vpnPrint(e *applet.Env, r vpnReport) {
 	p("%s (pid %d): %s on %s, address %s, mtu %d, up %s", r.Name, r.PID, r.State, r.Device, r.Address, r.MTU,
 		time.Since(r.Started).Round(time.Second))
 	p("  %s received, %s sent", applet.Bytes(r.RxBytes), applet.Bytes(r.TxBytes))
+	vpnPrintUp(p, r.Status)
 	vpnPrintDNS(p, r.DNS)
 	if r.Server != nil {
 		vpnPrintServer(p, r.Server)

@@ -41,6 +41,12 @@ func TestVPNWords(t *testing.T) {
 		{"client --exlude 10.0.0.0/8", applet.BadUsage, "did you mean --exclude"},
 		{"client --exclude 10.0.0.0/33", applet.BadUsage, "is no CIDR"},
 		{"server --subnet lan", applet.BadUsage, "is no CIDR"},
+		{"server --subnet 10.0.0.0/8=", applet.BadUsage, "nobody stands after"},
+		{"server --exit --rate 20", applet.BadUsage, "want a number with its unit"},
+		{"server --exit --quota 5GB/year", applet.BadUsage, "want bytes and a period"},
+		{"server --exit --quota lots", applet.BadUsage, "want bytes and a period"},
+		{"up --accept 10.0.0.0/8", applet.BadUsage, "want CIDR@NODE"},
+		{"up --accept lan@home", applet.BadUsage, "is no CIDR"},
 		{"server --pool 10.0.0.0/8 name", applet.BadUsage, "2017 form NAME NODE_ADDR"},
 		{"client name 127.0.0.1", applet.BadUsage, "2017 form NAME NODE_ADDR PORT"},
 		{"client name nonsense 8000", applet.BadUsage, "is no HOST:PORT"},
@@ -87,7 +93,7 @@ vpn:
 		t.Fatal(err)
 	}
 	if got.Device != "mesh0" || got.MTU != 1350 || !got.Server.Exit || !got.Server.NoNAT ||
-		got.Server.Subnets[0] != netip.MustParsePrefix("192.168.9.0/24") ||
+		got.Server.Subnets[0].Prefix != netip.MustParsePrefix("192.168.9.0/24") ||
 		got.Client.Exclude[0] != netip.MustParsePrefix("203.0.113.9/32") || got.Client.Servers[0] != "auto" {
 		t.Errorf("%+v %+v %+v", got, got.Server, got.Client)
 	}
