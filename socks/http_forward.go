@@ -35,6 +35,9 @@ func (x *Exchange) Repeatable() bool {
 	return x.size == 0 && (x.method == "GET" || x.method == "HEAD" || x.method == "OPTIONS")
 }
 
+// Rest reads what the program sends after Switched.
+func (x *Exchange) Rest() io.Reader { return x.br }
+
 // take opens the head of a request with a whole address in it.
 func (x *Exchange) take(h head, method, target string, minor int) error {
 	scheme, rest, ok := strings.Cut(target, "://")

@@ -39,6 +39,7 @@ const (
 	SOCKS5 Protocol = iota + 1
 	HTTP
 	SOCKS4
+	Diverted // none: the kernel led the connection here, and the program knows of no proxy
 )
 
 // String returns the protocol's usual name.
@@ -50,6 +51,8 @@ func (p Protocol) String() string {
 		return "http"
 	case SOCKS4:
 		return "socks4"
+	case Diverted:
+		return "diverted"
 	}
 	return "unknown"
 }
@@ -138,6 +141,7 @@ func (r *Request) Grant(w io.Writer) error {
 		err = replySOCKS(w, Granted, netip.AddrPort{})
 	case SOCKS4:
 		err = replySOCKS4(w, granted4)
+	case Diverted:
 	case HTTP:
 		_, err = io.WriteString(w, "HTTP/1.1 200 Connection established\r\n\r\n")
 	default:
@@ -166,6 +170,7 @@ func (r *Request) Deny(w io.Writer, code Code, text string) error {
 		err = replySOCKS(w, code, netip.AddrPort{})
 	case SOCKS4:
 		err = replySOCKS4(w, refused4)
+	case Diverted:
 	case HTTP:
 		err = replyHTTP(w, code.httpStatus(), nil, text)
 	default:

@@ -1,13 +1,14 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,22 +31,28 @@ const (
 // ClientConfig configures a Client.
 type ClientConfig struct {
 	Node        Node
-	Listen      string       // host:port; empty means 127.0.0.1:1080
+	Listen      string       // host:port or unix:PATH, several with commas; empty means 127.0.0.1:1080
 	Listener    net.Listener // used in place of Listen where not nil; Run closes it
-	Server      string       // the exit: a key, petname or mesh name; empty or "auto" means the nearest that works
+	Transparent string       // tproxy:PORT or redirect:PORT: also take connections that the kernel diverts here
+	Servers     []string     // the exits in order of preference: keys, petnames, mesh names; empty or "auto": the best that works
+	Rules       socks.Rules
+	Names       Names // nil: names of the mesh mean nothing
+	Optimistic  bool  // answer programs before the exit has, so that their first bytes travel with the target
 	Credentials socks.Credentials
 	Open        bool     // allow Listen beyond this box without a password
 	Finders     []Finder // more sources of exits
 	Connections int      // at once; 0 means 2048
 	OpenTimeout time.Duration
 	Negotiation time.Duration // limit on a program's request; 0 means 10 s
+	UDPIdle     time.Duration // an association without packets ends after this; 0 means 10 min
 	Log         *slog.Logger
 }
 
 // Client is the proxy that local programs use.
 type Client struct {
 	c      ClientConfig
-	exits  *exits
+	exits  *exits            // as configured for all
+	pools  map[string]*exits // of the rules, by their exits
 	slots  chan struct{}
 	spare  chan struct{}
 	stats  clientStats
@@ -53,32 +60,42 @@ type Client struct {
 }
 
 type clientStats struct {
-	active                         atomic.Int64
+	active, associations           atomic.Int64
 	accepted, granted, denied, bad atomic.Uint64
+	direct, blocked                atomic.Uint64
 	sent, received                 atomic.Uint64
+	packets, dropped               atomic.Uint64
 }
 
 // ClientStatus is what a Client publishes.
 type ClientStatus struct {
-	Role        string       `json:"role"` // "client"
-	Listen      string       `json:"listen"`
-	Server      string       `json:"server"` // as configured
-	Password    bool         `json:"password"`
-	Exit        string       `json:"exit"` // the key in use, empty before the first connection
-	Exits       []ExitReport `json:"exits"`
-	Connections int64        `json:"connections"` // now
-	Accepted    uint64       `json:"accepted"`
-	Granted     uint64       `json:"granted"`
-	Denied      uint64       `json:"denied"`
-	Bad         uint64       `json:"bad"` // requests not understood, not allowed or too late
-	Sent        uint64       `json:"tx_bytes"`
-	Received    uint64       `json:"rx_bytes"`
+	Role         string       `json:"role"` // "client"
+	Listen       string       `json:"listen"`
+	Transparent  string       `json:"transparent,omitempty"`
+	Server       string       `json:"server"` // as configured
+	Rules        int          `json:"rules"`
+	Password     bool         `json:"password"`
+	Exit         string       `json:"exit"` // the key in use, empty before the first connection
+	Exits        []ExitReport `json:"exits"`
+	Connections  int64        `json:"connections"`  // now
+	Associations int64        `json:"associations"` // of UDP, now
+	Accepted     uint64       `json:"accepted"`
+	Granted      uint64       `json:"granted"`
+	Denied       uint64       `json:"denied"`
+	Direct       uint64       `json:"direct"`  // granted without an exit
+	Blocked      uint64       `json:"blocked"` // denied by a rule
+	Bad          uint64       `json:"bad"`     // requests not understood, not allowed or too late
+	Sent         uint64       `json:"tx_bytes"`
+	Received     uint64       `json:"rx_bytes"`
+	Packets      uint64       `json:"packets"`         // of UDP, both ways
+	Dropped      uint64       `json:"dropped_packets"` // of them not passed on
 }
 
 // ExitReport is one exit as a Client sees it.
 type ExitReport struct {
 	Key   string   `json:"key"`
-	RTT   *float64 `json:"rtt_ms"` // null: no answer, or not measured
+	RTT   *float64 `json:"rtt_ms"`         // null: no answer, or not measured
+	Load  *int     `json:"load,omitempty"` // percent; absent: it does not say, or was not asked
 	Fault string   `json:"fault,omitempty"`
 }
 
@@ -95,101 +112,74 @@ func NewClient(c ClientConfig) (*Client, error) {
 			return nil, err
 		}
 	}
-	if c.Server == "" {
-		c.Server = auto
+	if _, _, err := parseTransparent(c.Transparent); err != nil {
+		return nil, err
 	}
-	if c.Connections == 0 {
-		c.Connections = defaultConnections
-	}
-	if c.OpenTimeout == 0 {
-		c.OpenTimeout = openTimeout
-	}
-	if c.Negotiation == 0 {
-		c.Negotiation = negotiationTimeout
-	}
+	c.Connections = cmp.Or(c.Connections, defaultConnections)
+	c.OpenTimeout = cmp.Or(c.OpenTimeout, openTimeout)
+	c.Negotiation = cmp.Or(c.Negotiation, negotiationTimeout)
+	c.UDPIdle = cmp.Or(c.UDPIdle, associationIdle)
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Client{
-		c: c, exits: newExits(c.Node, c.Server, c.Finders, c.Log),
+	p := &Client{
+		c: c, exits: newExits(c.Node, c.Servers, c.Finders, c.Log), pools: make(map[string]*exits),
 		slots: make(chan struct{}, c.Connections), spare: make(chan struct{}, refusals),
-	}, nil
-}
-
-// checkListen refuses to be an open proxy by accident.
-func checkListen(c ClientConfig) error {
-	host, _, err := net.SplitHostPort(c.Listen)
-	if err != nil {
-		return fmt.Errorf("listen on %q: want HOST:PORT: %w", c.Listen, err)
 	}
-	if c.Open || c.Credentials.Required() || host == "localhost" {
-		return nil
+	for _, r := range c.Rules {
+		if name := strings.Join(r.Exits, ","); name != "" && p.pools[name] == nil {
+			p.pools[name] = newExits(c.Node, r.Exits, c.Finders, c.Log)
+		}
 	}
-	if a, err := netip.ParseAddr(host); err == nil && a.IsLoopback() {
-		return nil
-	}
-	return fmt.Errorf("listen on %s: %w", c.Listen, ErrExposed)
+	return p, nil
 }
 
 // Run listens and serves until ctx ends, and returns nil then. Connections handed to the node outlive it.
 func (c *Client) Run(ctx context.Context) error {
-	ln, err := c.listen(ctx)
+	all, err := c.listen(ctx)
 	if err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	defer context.AfterFunc(ctx, func() { ln.Close() })()
-	c.c.Log.Info("proxy listening", "addr", ln.Addr().String(), "server", c.c.Server, "password", c.c.Credentials.Required())
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(ctx, func() { closeAll(all) })()
+	c.c.Log.Info("proxy listening", "addr", all[0].Addr().String(), "server", c.server(), "password", c.c.Credentials.Required())
 	wg.Go(func() { c.exits.run(ctx) })
-	wg.Go(func() { publish(ctx, func() { c.c.Node.Status(c.Status(ln.Addr())) }) })
-	for {
-		conn, err := ln.Accept()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if errors.Is(err, net.ErrClosed) {
-			return fmt.Errorf("listen on %s: %w", ln.Addr(), err)
-		}
-		if err != nil { // out of descriptors, or a program that was gone before we looked
-			c.c.Log.Warn("connection not accepted", "err", err)
-			pause(ctx, acceptPause)
-			continue
-		}
-		tcp, ok := conn.(*net.TCPConn)
-		if !ok {
-			conn.Close()
-			return fmt.Errorf("listen on %s: not TCP", ln.Addr())
-		}
-		c.stats.accepted.Add(1)
-		c.admit(ctx, &wg, tcp)
+	for _, p := range c.pools {
+		wg.Go(func() { p.run(ctx) })
 	}
+	wg.Go(func() { publish(ctx, func() { c.c.Node.Status(c.Status(all[0].Addr())) }) })
+	var serving sync.WaitGroup
+	for _, l := range all {
+		serving.Go(func() {
+			if err := l.run(ctx, c, &wg); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	serving.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
-func (c *Client) listen(ctx context.Context) (net.Listener, error) {
-	if c.c.Listener != nil {
-		return c.c.Listener, nil
-	}
-	lc := net.ListenConfig{KeepAliveConfig: keepAlive()}
-	ln, err := lc.Listen(ctx, "tcp", c.c.Listen)
-	if err != nil {
-		return nil, explainListen(c.c.Listen, err)
-	}
-	return ln, nil
-}
+// server names the exits as configured.
+func (c *Client) server() string { return cmp.Or(strings.Join(c.c.Servers, ","), auto) }
 
 // admit gives the connection a goroutine within the limits: above the first limit it is told that there are too many,
 // above the second it is closed.
-func (c *Client) admit(ctx context.Context, wg *sync.WaitGroup, conn *net.TCPConn) {
+func (c *Client) admit(ctx context.Context, wg *sync.WaitGroup, conn Stream, serve func(context.Context, Stream)) {
+	c.stats.accepted.Add(1)
 	select {
 	case c.slots <- struct{}{}:
 		wg.Go(func() {
 			defer func() { <-c.slots }()
 			c.stats.active.Add(1)
 			defer c.stats.active.Add(-1)
-			c.serve(ctx, conn)
+			serve(ctx, conn)
 		})
 		return
 	default:
@@ -207,7 +197,7 @@ func (c *Client) admit(ctx context.Context, wg *sync.WaitGroup, conn *net.TCPCon
 }
 
 // turnAway tells a program in its own protocol that the limit is reached.
-func (c *Client) turnAway(ctx context.Context, conn *net.TCPConn) {
+func (c *Client) turnAway(ctx context.Context, conn Stream) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	c.stats.denied.Add(1)
@@ -218,7 +208,7 @@ func (c *Client) turnAway(ctx context.Context, conn *net.TCPConn) {
 }
 
 // serve takes one program from its first byte to the end of its connection.
-func (c *Client) serve(ctx context.Context, conn *net.TCPConn) {
+func (c *Client) serve(ctx context.Context, conn Stream) {
 	// Until the hand-over a stop closes the socket under whoever reads it; afterwards the socket is the node's.
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	r := c.negotiate(conn)
@@ -228,15 +218,24 @@ func (c *Client) serve(ctx context.Context, conn *net.TCPConn) {
 		return
 	}
 	var err error
-	if r.Command == socks.Connect {
+	switch r.Command {
+	case socks.Associate:
+		err = c.associate(ctx, r, conn)
+	case socks.Forward:
+		err = c.forward(ctx, r, conn)
+	case socks.Page:
+		err = c.answerPage(r, conn)
+	default:
 		err = c.connect(ctx, r, conn, stop)
-	} else {
-		err = &Verdict{Code: socks.CommandNotSupported}
 	}
-	if err == nil {
-		return
+	if err != nil {
+		stop()
+		c.deny(r, conn, err)
 	}
-	stop()
+}
+
+// deny puts an error into the program's terms and ends its connection.
+func (c *Client) deny(r *socks.Request, conn Stream, err error) {
 	c.stats.denied.Add(1)
 	code, text := denial(err)
 	if errors.Is(err, ErrNoExit) && !c.noExit.Swap(true) {
@@ -250,7 +249,7 @@ func (c *Client) serve(ctx context.Context, conn *net.TCPConn) {
 }
 
 // negotiate returns nil if the program gets nothing; it has been told then.
-func (c *Client) negotiate(conn *net.TCPConn) *socks.Request {
+func (c *Client) negotiate(conn Stream) *socks.Request {
 	if err := conn.SetDeadline(time.Now().Add(c.c.Negotiation)); err != nil {
 		return nil
 	}
@@ -267,77 +266,6 @@ func (c *Client) negotiate(conn *net.TCPConn) *socks.Request {
 		return nil
 	}
 	return r
-}
-
-// connect opens the stream over the first exit that will have it. It returns an error only while conn is still ours; stop
-// unties conn from the run's end.
-func (c *Client) connect(ctx context.Context, r *socks.Request, conn *net.TCPConn, stop func() bool) error {
-	header := Header{Host: r.Host, Port: r.Port, First: r.First}.Append(nil)
-	r.First = nil
-	order, err := c.exits.pick(ctx)
-	if err != nil {
-		return err
-	}
-	faults := make(map[key.Public]error)
-	for _, e := range order {
-		given, err := c.over(ctx, e.key, r, header, conn, stop)
-		if given {
-			return nil
-		}
-		var v *Verdict
-		if errors.As(err, &v) && !v.elsewhere() {
-			c.exits.worked(e.key) // the exit is fine, the target is not
-			return v
-		}
-		if ctx.Err() != nil || errors.Is(err, errProgramGone) {
-			return err
-		}
-		c.exits.failed(e.key, err)
-		faults[e.key] = err
-	}
-	return &noExitError{faults: faults, order: order}
-}
-
-// errProgramGone is returned when the program has left before its answer.
-var errProgramGone = errors.New("the program has hung up")
-
-// over tries one exit. given reports that conn has been handed over.
-func (c *Client) over(ctx context.Context, exit key.Public, r *socks.Request, header []byte, conn *net.TCPConn, stop func() bool) (given bool, err error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	late := time.AfterFunc(c.c.OpenTimeout, func() {
-		cancel(fmt.Errorf("no answer within %s", c.c.OpenTimeout))
-	})
-	defer late.Stop()
-	prepare := func([]byte) (*net.TCPConn, error) {
-		if !late.Stop() || !stop() {
-			return nil, context.Canceled
-		}
-		if err := conn.SetWriteDeadline(time.Now().Add(goodbyeTimeout)); err != nil {
-			return nil, fmt.Errorf("%w: %w", errProgramGone, err)
-		}
-		if err := r.Grant(conn); err != nil {
-			return nil, fmt.Errorf("%w: %w", errProgramGone, err)
-		}
-		if err := conn.SetWriteDeadline(time.Time{}); err != nil {
-			return nil, fmt.Errorf("%w: %w", errProgramGone, err)
-		}
-		given = true
-		c.stats.granted.Add(1)
-		c.noExit.Store(false)
-		c.exits.worked(exit)
-		return conn, nil
-	}
-	t, err := c.c.Node.DialHandOver(ctx, exit, header, prepare)
-	c.stats.sent.Add(t.Sent)
-	c.stats.received.Add(t.Received)
-	if err != nil && context.Cause(ctx) != nil && !given {
-		err = context.Cause(ctx)
-	}
-	if given && err != nil {
-		c.c.Log.Debug("connection ended", "peer", exit.Short(), "err", err)
-	}
-	return given, err
 }
 
 // noExitError says which exits were tried and why none would do.
@@ -375,7 +303,7 @@ func denial(err error) (socks.Code, string) {
 
 // goodbye ends a connection such that the last words arrive: closing with unread bytes in the socket would reset it, and a
 // reset overtakes them.
-func goodbye(conn *net.TCPConn) {
+func goodbye(conn Stream) {
 	if conn.CloseWrite() != nil || conn.SetReadDeadline(time.Now().Add(goodbyeTimeout)) != nil {
 		return
 	}
@@ -384,10 +312,12 @@ func goodbye(conn *net.TCPConn) {
 
 // Status returns the counters; addr is where the client listens.
 func (c *Client) Status(addr net.Addr) ClientStatus {
+	n := &c.stats
 	s := ClientStatus{
-		Role: "client", Server: c.c.Server, Password: c.c.Credentials.Required(), Listen: addr.String(),
-		Connections: c.stats.active.Load(), Accepted: c.stats.accepted.Load(), Granted: c.stats.granted.Load(),
-		Denied: c.stats.denied.Load(), Bad: c.stats.bad.Load(), Sent: c.stats.sent.Load(), Received: c.stats.received.Load(),
+		Role: "client", Server: c.server(), Password: c.c.Credentials.Required(), Listen: addr.String(), Transparent: c.c.Transparent,
+		Rules: len(c.c.Rules), Connections: n.active.Load(), Associations: n.associations.Load(), Accepted: n.accepted.Load(),
+		Granted: n.granted.Load(), Denied: n.denied.Load(), Direct: n.direct.Load(), Blocked: n.blocked.Load(), Bad: n.bad.Load(),
+		Sent: n.sent.Load(), Received: n.received.Load(), Packets: n.packets.Load(), Dropped: n.dropped.Load(),
 	}
 	s.Exit, s.Exits = c.exits.report()
 	return s

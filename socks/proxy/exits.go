@@ -41,16 +41,25 @@ type Finder func(ctx context.Context) ([]key.Public, error)
 // candidate is an exit as measured last.
 type candidate struct {
 	key   key.Public
+	place int           // in the list of servers: a lower one is preferred whatever is measured
 	rtt   time.Duration // 0: no answer
+	load  int           // percent; -1: not known
 	fault string        // why it failed last
 	until time.Time     // it is tried last until then
 }
 
-// exits keeps the order in which exits are tried. With a fixed server it holds that alone.
+// cost is what a connection over the exit is expected to feel like: a busy exit answers later than a ping does.
+func (c candidate) cost() time.Duration { return c.rtt + c.rtt*time.Duration(max(c.load, 0))/50 }
+
+// full is the load in percent from which an exit is taken only if no other answers.
+const full = 90
+
+// exits keeps the order in which exits are tried: the servers that are named, and where auto is among them those that the
+// mesh offers.
 type exits struct {
 	node    Node
 	finders []Finder
-	fixed   string // a name of a node; empty means auto
+	servers []string // never empty
 	log     *slog.Logger
 	turn    chan struct{} // held by whoever asks and measures; nobody waits for it with mu held
 	wait    time.Duration // patience, but for tests
@@ -61,11 +70,11 @@ type exits struct {
 	asked   time.Time
 }
 
-func newExits(n Node, server string, finders []Finder, log *slog.Logger) *exits {
-	if server == auto {
-		server = ""
+func newExits(n Node, servers []string, finders []Finder, log *slog.Logger) *exits {
+	if len(servers) == 0 {
+		servers = []string{auto}
 	}
-	return &exits{node: n, fixed: server, finders: finders, log: log, turn: make(chan struct{}, 1), wait: patience}
+	return &exits{node: n, servers: servers, finders: finders, log: log, turn: make(chan struct{}, 1), wait: patience}
 }
 
 // run measures again from time to time until ctx ends.
@@ -113,26 +122,30 @@ func (e *exits) worthAsking(list []candidate) bool {
 	return !slices.ContainsFunc(list, func(c candidate) bool { return !time.Now().Before(c.until) })
 }
 
-// order sorts what is known: the one in use, the others by round trip, those without an answer, those that failed.
+// order sorts what is known: those that failed come last; before them, by their place among the servers, the one in use,
+// the others by cost, those that are full, those without an answer.
 func (e *exits) order() []candidate {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := time.Now()
 	list := slices.Clone(e.list)
 	rank := func(c candidate) int {
+		r := 4*c.place + 1
 		switch {
 		case now.Before(c.until):
-			return 3
+			return 4 * (maxExits + 1)
 		case c.key == e.current:
-			return 0
+			r--
 		case c.rtt == 0:
-			return 2
+			r += 2
+		case c.load >= full:
+			r++
 		}
-		return 1
+		return r
 	}
 	sort.SliceStable(list, func(i, j int) bool {
 		a, b := list[i], list[j]
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.rtt, b.rtt)) < 0
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.cost(), b.cost())) < 0
 	})
 	return list
 }
@@ -156,9 +169,10 @@ func (e *exits) refresh(ctx context.Context, force bool) error {
 	if fresh && !force {
 		return nil
 	}
-	keys, err := e.find(ctx)
+	list, err := e.find(ctx)
 	if err == nil {
-		e.learn(e.measure(ctx, keys))
+		e.measure(ctx, list)
+		e.learn(list)
 	}
 	e.mu.Lock()
 	e.asked = time.Now()
@@ -166,58 +180,74 @@ func (e *exits) refresh(ctx context.Context, force bool) error {
 	return err
 }
 
-// find lists the exits of all sources.
-func (e *exits) find(ctx context.Context) ([]key.Public, error) {
-	if e.fixed != "" {
-		k, err := e.node.Resolve(ctx, e.fixed)
-		if err != nil {
-			return nil, fmt.Errorf("exit %s: %w", e.fixed, err)
-		}
-		return []key.Public{k}, nil
-	}
-	var all []key.Public
+// find lists the exits: the named ones, and with auto those of all sources. A name that nobody knows leaves the others.
+func (e *exits) find(ctx context.Context) ([]candidate, error) {
+	var list []candidate
 	var errs []error
-	for _, f := range append([]Finder{e.node.Exits}, e.finders...) {
-		keys, err := f(ctx)
-		if err != nil {
-			errs = append(errs, err)
-		}
-		for _, k := range keys {
-			if !slices.Contains(all, k) && len(all) < maxExits {
-				all = append(all, k)
+	add := func(k key.Public, place int) {
+		for _, c := range list {
+			if c.key == k {
+				return
 			}
 		}
+		if len(list) < maxExits {
+			list = append(list, candidate{key: k, place: place, load: -1})
+		}
 	}
-	if len(all) == 0 {
-		return nil, errors.Join(errs...)
-	}
-	return all, nil
-}
-
-// measure pings all, a few at a time. A fixed exit is not measured: there is no choice.
-func (e *exits) measure(ctx context.Context, keys []key.Public) []candidate {
-	list := make([]candidate, len(keys))
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, probes)
-	for i, k := range keys {
-		list[i].key = k
-		if e.fixed != "" {
+	for place, name := range e.servers {
+		if name == auto {
+			for _, f := range append([]Finder{e.node.Exits}, e.finders...) {
+				keys, err := f(ctx)
+				errs = append(errs, err)
+				for _, k := range keys {
+					add(k, place)
+				}
+			}
 			continue
 		}
+		k, err := e.node.Resolve(ctx, name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("exit %s: %w", name, err))
+			continue
+		}
+		add(k, place)
+	}
+	if len(list) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	return list, nil
+}
+
+// measure pings all that compete for a place, a few at a time, and asks them for their load.
+func (e *exits) measure(ctx context.Context, list []candidate) {
+	if !slices.Contains(e.servers, auto) {
+		return
+	}
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, probes)
+	for i := range list {
+		c := &list[i]
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
 			ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 			defer cancel()
-			if rtt, err := e.node.Ping(ctx, k); err == nil {
-				list[i].rtt = max(rtt, 1)
-			} else {
-				list[i].fault = err.Error()
+			rtt, err := e.node.Ping(ctx, c.key)
+			if err != nil {
+				c.fault = err.Error()
+				return
+			}
+			c.rtt = max(rtt, 1)
+			l, err := e.node.Load(ctx, c.key)
+			var v *Verdict
+			if err == nil {
+				c.load = l.Percent
+			} else if errors.As(err, &v) { // it would not have us
+				c.fault, c.until = v.Error(), time.Now().Add(distrust)
 			}
 		})
 	}
 	wg.Wait()
-	return list
 }
 
 // learn takes a new list over, keeps what is known of exits that failed, and changes the one in use if that is worth it.
@@ -227,7 +257,9 @@ func (e *exits) learn(list []candidate) {
 	for i := range list {
 		for _, old := range e.list {
 			if old.key == list[i].key {
-				list[i].until = old.until
+				if old.until.After(list[i].until) {
+					list[i].until = old.until
+				}
 				if list[i].rtt == 0 && list[i].fault == "" {
 					list[i].fault = old.fault
 				}
@@ -239,17 +271,20 @@ func (e *exits) learn(list []candidate) {
 	var current, best *candidate
 	for i := range list {
 		c := &list[i]
-		if c.key == e.current && now.After(c.until) && c.rtt > 0 {
+		if c.rtt == 0 || now.Before(c.until) {
+			continue
+		}
+		if c.key == e.current {
 			current = c
 		}
-		if c.rtt > 0 && now.After(c.until) && (best == nil || c.rtt < best.rtt) {
+		if c.load < full && (best == nil || c.place < best.place || c.place == best.place && c.cost() < best.cost()) {
 			best = c
 		}
 	}
 	switch {
 	case best == nil:
-	case current == nil,
-		float64(best.rtt) < betterRatio*float64(current.rtt) && best.rtt+betterMargin < current.rtt:
+	case current == nil, best.place < current.place, current.load >= full,
+		float64(best.cost()) < betterRatio*float64(current.cost()) && best.cost()+betterMargin < current.cost():
 		if e.current != best.key {
 			e.log.Info("exit chosen", "peer", best.key.Short(), "rtt_ms", ms(best.rtt))
 		}
@@ -304,6 +339,9 @@ func (e *exits) report() (current string, all []ExitReport) {
 		if c.rtt > 0 {
 			v := ms(c.rtt)
 			r.RTT = &v
+		}
+		if c.load >= 0 {
+			r.Load = &c.load
 		}
 		all = append(all, r)
 	}

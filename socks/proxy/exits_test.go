@@ -16,7 +16,7 @@ func TestChoice(t *testing.T) {
 	m := newMesh(t)
 	far, near, silent := m.node(t, true, 80*time.Millisecond), m.node(t, true, 20*time.Millisecond), m.node(t, true, 0)
 	silent.set(0, errors.New("no answer"))
-	e := newExits(m.node(t, false, 0), "auto", nil, slog.New(slog.DiscardHandler))
+	e := newExits(m.node(t, false, 0), nil, nil, slog.New(slog.DiscardHandler))
 	check := func(why string, want ...*meshNode) {
 		t.Helper()
 		got, err := e.pick(t.Context())
@@ -90,7 +90,7 @@ func TestFailover(t *testing.T) {
 func TestNoExit(t *testing.T) {
 	t.Parallel()
 	m := newMesh(t)
-	e := newExits(m.node(t, false, 0), "", nil, slog.New(slog.DiscardHandler))
+	e := newExits(m.node(t, false, 0), nil, nil, slog.New(slog.DiscardHandler))
 	e.wait = time.Millisecond
 	if _, err := e.pick(t.Context()); !errors.Is(err, ErrNoExit) {
 		t.Errorf("nobody offers: %v", err)
@@ -100,7 +100,7 @@ func TestNoExit(t *testing.T) {
 	if code, text := denial(err); code != socks.NetworkUnreachable || !strings.Contains(text, k.Short()+": no path") {
 		t.Errorf("denial: %v, %q", code, text)
 	}
-	e = newExits(m.node(t, false, 0), "no-such-petname", nil, slog.New(slog.DiscardHandler))
+	e = newExits(m.node(t, false, 0), []string{"no-such-petname"}, nil, slog.New(slog.DiscardHandler))
 	e.wait = 0
 	if _, err := e.pick(t.Context()); err == nil || !strings.Contains(err.Error(), "no-such-petname") {
 		t.Errorf("unknown server: %v", err)

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/net/dns/dnsmessage"
 
+	"skywire/mesh/app"
 	"skywire/mesh/key"
 )
 
@@ -41,10 +42,12 @@ type meshNode struct {
 	m        *mesh
 	key      key.Public
 	incoming chan *meshStream
+	flows    chan *meshFlow
 
 	mu     sync.Mutex // guards the fields below
 	rtt    time.Duration
 	broken error
+	load   *Load // nil: it does not say
 	dials  int
 	status any
 }
@@ -61,7 +64,7 @@ func newKey(t *testing.T) key.Public {
 // node makes a node; exit says that it offers the service.
 func (m *mesh) node(t *testing.T, exit bool, rtt time.Duration) *meshNode {
 	t.Helper()
-	n := &meshNode{m: m, key: newKey(t), incoming: make(chan *meshStream), rtt: rtt}
+	n := &meshNode{m: m, key: newKey(t), incoming: make(chan *meshStream), flows: make(chan *meshFlow), rtt: rtt}
 	if exit {
 		m.mu.Lock()
 		m.exits[n.key] = n
@@ -135,7 +138,7 @@ type meshVerdict struct {
 	conn *net.TCPConn
 }
 
-func (n *meshNode) DialHandOver(ctx context.Context, to key.Public, header []byte, prepare func([]byte) (*net.TCPConn, error)) (Traffic, error) {
+func (n *meshNode) DialHandOver(ctx context.Context, to key.Public, _ string, header []byte, prepare func([]byte) (app.Socket, error)) (Traffic, error) {
 	e := n.m.find(to)
 	if e == nil {
 		return Traffic{}, errors.New("no path to the node")
@@ -179,7 +182,7 @@ func (n *meshNode) DialHandOver(ctx context.Context, to key.Public, header []byt
 }
 
 // own takes the socket over as the node does, by a descriptor of its own; the app's is closed.
-func own(c *net.TCPConn) *net.TCPConn {
+func own(c app.Socket) Stream {
 	f, err := c.File()
 	c.Close()
 	if err != nil {
@@ -190,23 +193,21 @@ func own(c *net.TCPConn) *net.TCPConn {
 	if err != nil {
 		return nil
 	}
-	return n.(*net.TCPConn)
+	return n.(Stream)
 }
 
 // pump joins two sockets until both directions have ended.
-func pump(wg *sync.WaitGroup, a, b *net.TCPConn) (sent, received uint64) {
+func pump(wg *sync.WaitGroup, a, b Stream) (sent, received uint64) {
 	var x, y atomic.Int64
-	one := func(dst, src *net.TCPConn, n *atomic.Int64) {
+	one := func(dst, src Stream, n *atomic.Int64) {
 		c, err := io.Copy(dst, src)
 		n.Store(c)
 		if err == nil {
 			err = dst.CloseWrite()
 		}
 		if err != nil && !errors.Is(err, net.ErrClosed) {
-			for _, c := range []*net.TCPConn{a, b} {
-				_ = c.SetLinger(0)
-				c.Close()
-			}
+			abort(a)
+			abort(b)
 		}
 	}
 	var both sync.WaitGroup
@@ -228,8 +229,13 @@ func (n *meshNode) Accept(ctx context.Context) (Incoming, error) {
 	}
 }
 
-func (n *meshNode) AcceptPackets(context.Context) (IncomingPackets, error) {
-	return nil, errors.ErrUnsupported
+func (n *meshNode) AcceptPackets(ctx context.Context) (IncomingPackets, error) {
+	select {
+	case f := <-n.flows:
+		return f, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 func (s *meshStream) Peer() key.Public { return s.peer }

@@ -96,12 +96,49 @@ func (n clientNode) Ping(ctx context.Context, k key.Public) (time.Duration, erro
 	return n.c.Ping(ctx, k)
 }
 
-func (n clientNode) DialHandOver(ctx context.Context, to key.Public, header []byte, prepare func([]byte) (*net.TCPConn, error)) (Traffic, error) {
-	t, err := n.c.DialHandOver(ctx, to, Service, header, prepare)
-	if v := verdictFrom(err); v != nil {
-		return Traffic(t), v
+func (n clientNode) DialHandOver(ctx context.Context, to key.Public, service string, header []byte, prepare func([]byte) (app.Socket, error)) (Traffic, error) {
+	t, err := n.c.DialHandOverSocket(ctx, to, service, header, prepare)
+	return Traffic(t), orVerdict(err)
+}
+
+func (n clientNode) Dial(ctx context.Context, to key.Public, service string, header []byte) (Stream, error) {
+	s, err := n.c.Dial(ctx, to, service, header)
+	if err != nil {
+		return nil, orVerdict(err)
 	}
-	return Traffic(t), err
+	return s, nil
+}
+
+func (n clientNode) DialPackets(ctx context.Context, to key.Public, service string, header []byte) (net.Conn, error) {
+	p, err := n.c.DialPackets(ctx, to, service, header)
+	if err != nil {
+		return nil, orVerdict(err)
+	}
+	return p, nil
+}
+
+func (n clientNode) Load(ctx context.Context, to key.Public) (Load, error) {
+	s, err := n.c.Dial(ctx, to, Service, ProbeHeader())
+	if err == nil {
+		s.Close()
+		return Load{}, errors.ErrUnsupported
+	}
+	v := verdictFrom(err)
+	if l, ok := loadOf(v); ok {
+		return l, nil
+	}
+	if v != nil && v.elsewhere() {
+		return Load{}, v
+	}
+	return Load{}, err
+}
+
+// orVerdict is the exit's verdict if err is one.
+func orVerdict(err error) error {
+	if v := verdictFrom(err); v != nil {
+		return v
+	}
+	return err
 }
 
 func (n clientNode) Status(v any) { _ = n.c.Status(v) } // shown, not relied on
@@ -119,8 +156,19 @@ func (n exitNode) Accept(ctx context.Context) (Incoming, error) {
 	return incoming{in}, nil
 }
 
-func (n exitNode) AcceptPackets(context.Context) (IncomingPackets, error) {
-	return nil, errors.ErrUnsupported
+func (n exitNode) AcceptPackets(ctx context.Context) (IncomingPackets, error) {
+	for {
+		in, err := n.c.Accept(ctx, ServiceUDP)
+		if err != nil {
+			return nil, err
+		}
+		if in.Packets {
+			return incoming{in}, nil
+		}
+		if err := in.Refuse(verdictName(&Verdict{Code: socks.Failed}), "this service takes flows of packets"); err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (n exitNode) Status(v any) { _ = n.c.Status(v) }
@@ -134,9 +182,13 @@ func (i incoming) Refuse(v *Verdict) error {
 	return i.in.Refuse(verdictName(v), v.Text[:min(len(v.Text), maxText)])
 }
 
+// Accept takes a flow of packets.
+func (i incoming) Accept() (net.Conn, error) { return i.in.AcceptPackets(nil) }
+
 // HandOver returns at the end of ctx too. The app's own call waits for the end of the stream, which may be days away; its
 // goroutine is left to it then, and ends with the stream or with the node.
-func (i incoming) HandOver(ctx context.Context, conn *net.TCPConn, _ Limits) (Traffic, error) {
+func (i incoming) HandOver(ctx context.Context, conn *net.TCPConn, l Limits) (Traffic, error) {
+	i.in.Limit(app.Limits(l))
 	type end struct {
 		t   app.Traffic
 		err error

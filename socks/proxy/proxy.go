@@ -1,8 +1,10 @@
-// Package proxy holds the two apps of socks: Client, which local programs speak SOCKS5 or HTTP CONNECT to, and Exit, which
-// opens their connections at the other end of the mesh.
+// Package proxy holds the two apps of socks: Client, which local programs speak SOCKS or HTTP to, and Exit, which opens
+// their connections at the other end of the mesh.
 //
-// Neither copies a byte of what the programs send: a negotiated connection and a dialled one are handed to the node, which
-// moves the bytes. Neither resolves a name on the client's box.
+// Neither copies the bytes of a proxied connection: the program's socket and the target's are handed to the node, which
+// moves them. What is framed here, or leaves this box itself, passes through the Client: single HTTP
+// requests, UDP, and connections that a rule sends out of this box. Neither resolves a name on the client's
+// box, but for these last.
 //
 // Rules: a connection's target crosses the mesh in the header that opens its stream (Header), the exit's answer in the
 // refusal (Verdict), so a program waits one round trip. Whoever hands a socket over gives it away, on errors too; a second
@@ -16,6 +18,7 @@ import (
 	"net"
 	"time"
 
+	"skywire/mesh/app"
 	"skywire/mesh/key"
 )
 
@@ -33,13 +36,25 @@ type Node interface {
 	Exits(ctx context.Context) ([]key.Public, error)
 	// Ping measures the round trip to a node.
 	Ping(ctx context.Context, k key.Public) (time.Duration, error)
-	// DialHandOver opens a stream to Service at the node to. Once the exit has agreed it calls prepare, which answers the
+	// DialHandOver opens a stream to a service at the node to. Once the service has agreed it calls prepare, which answers the
 	// program and returns the socket; from then on the socket belongs to the node. It returns when the stream has ended.
 	// A refusal by the exit app is a *Verdict; every other error before prepare was called means that the exit was not
 	// reached.
-	DialHandOver(ctx context.Context, to key.Public, header []byte, prepare func(reply []byte) (*net.TCPConn, error)) (Traffic, error)
+	DialHandOver(ctx context.Context, to key.Public, service string, header []byte, prepare func(reply []byte) (app.Socket, error)) (Traffic, error)
+	// Dial opens a stream whose bytes pass through this program. Errors are those of DialHandOver.
+	Dial(ctx context.Context, to key.Public, service string, header []byte) (Stream, error)
+	// DialPackets opens a flow of packets: each Write is one, each Read returns one. Write does not block, it drops.
+	DialPackets(ctx context.Context, to key.Public, service string, header []byte) (net.Conn, error)
+	// Load asks an exit how busy it is. A *Verdict is its refusal of this client; other errors mean that it does not say.
+	Load(ctx context.Context, to key.Public) (Load, error)
 	// Status publishes the app's state; the value is encoded before Status returns.
 	Status(v any)
+}
+
+// Stream is a connection whose directions end one by one: a TCP connection, or a stream of the mesh.
+type Stream interface {
+	net.Conn
+	CloseWrite() error
 }
 
 // ExitNode is what an Exit needs of the node beside it. ForExit makes one of an app.Client.

@@ -128,7 +128,7 @@ func TestReplyCodes(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			_, addr := runClient(t, m.node(t, false, 0), ClientConfig{Server: tt.exit.String(), Log: testLog(t)})
+			_, addr := runClient(t, m.node(t, false, 0), ClientConfig{Servers: []string{tt.exit.String()}, Log: testLog(t)})
 			_, got := ask(t, addr, tt.host, tt.port, "")
 			if socks.Code(got) != tt.want {
 				t.Errorf("%v, want %v", socks.Code(got), tt.want)
