@@ -36,6 +36,12 @@ func socksApplet() applet.Applet {
 			{Name: "client", Args: "[--listen ADDR] [--server NODE|auto] [--user U --pass-file F]", Summary: "SOCKS5 and HTTP CONNECT on one port", Run: socksClient},
 			{Name: "server", Args: "[--allow KEY]… [--allow-private]", Summary: "be an exit for the mesh", Run: socksServer},
 			{Name: "status", Summary: "what the client and server of this box do", Run: socksStatus},
+			{Name: "publish", Args: "NAME[:PORT]=URL… [--allow [NAME=]WORD]…", Summary: "offer programs behind this node to chosen nodes", Run: socksPublish},
+			{Name: "grant", Args: "SERVICE WORD", Summary: "let one more use what is published", Run: socksGrant},
+			{Name: "revoke", Args: "SERVICE WORD", Summary: "take that back, and end what runs", Run: socksRevoke},
+			{Name: "published", Summary: "what this box publishes, and to whom", Run: socksPublished},
+			{Name: "services", Args: "[NODE]", Summary: "what the nodes of the mesh publish", Run: socksServices},
+			{Name: "forward", Args: "--local LISTEN=NODE:SERVICE…", Summary: "local ports that lead to published services", Run: socksForward},
 			{Name: "servers", Args: "[--ping]", Summary: "who offers an exit", Run: socksServers},
 		},
 	}.Applet()
@@ -45,6 +51,9 @@ func socksApplet() applet.Applet {
 type socksConfig struct {
 	Client socksClientConfig `yaml:"client"`
 	Server socksServerConfig `yaml:"server"`
+
+	Publish socksPublishConfig `yaml:"publish"`
+	Forward socksForwardConfig `yaml:"forward"`
 }
 
 // socksPositional opens NAME NODE_ADDR PORT of 2017.
@@ -85,7 +94,7 @@ func socksStatus(ctx context.Context, e *applet.Env) int {
 		if err := node.Call(ctx, "app.list", nil, &all); err != nil {
 			return err
 		}
-		all = slices.DeleteFunc(all, func(r socksReport) bool { return r.Kind != socksClientKind && r.Kind != socksServerKind })
+		all = slices.DeleteFunc(all, func(r socksReport) bool { return socksPrinter(r.Kind) == nil })
 		if f.JSON {
 			if err := e.PrintJSON(slices.Concat([]socksReport{}, all)); err != nil {
 				return err
@@ -102,15 +111,24 @@ func socksStatus(ctx context.Context, e *applet.Env) int {
 
 func socksPrintStatus(e *applet.Env, all []socksReport) error {
 	for _, r := range all {
-		var err error
-		if r.Kind == socksClientKind {
-			err = socksPrintClient(e, r)
-		} else {
-			err = socksPrintServer(e, r)
-		}
-		if err != nil {
+		if err := socksPrinter(r.Kind)(e, r); err != nil {
 			return fmt.Errorf("status of %s: %w", r.Name, err)
 		}
+	}
+	return nil
+}
+
+// socksPrinter prints the state of an app of socks; nil: it is none.
+func socksPrinter(kind string) func(*applet.Env, socksReport) error {
+	switch kind {
+	case socksClientKind:
+		return socksPrintClient
+	case socksServerKind:
+		return socksPrintServer
+	case socksForwardKind:
+		return socksPrintForward
+	case socksPublishKind:
+		return socksPrintPublisher
 	}
 	return nil
 }
