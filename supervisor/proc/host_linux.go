@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 type Host struct {
 	log     *slog.Logger
 	base    string // our own cgroup v2 folder, writable; "" without
+	own     string // what /proc/PID/cgroup calls it
 	self    int
 	reaping bool // orphans come to us
 
@@ -42,17 +44,16 @@ func NewHost(log *slog.Logger, subreaper bool) *Host {
 			h.reaping = true
 		}
 	}
-	h.base = ownCgroup()
+	h.base, h.own = ownCgroup()
 	return h
 }
 
-// ownCgroup returns the cgroup v2 folder of this process if it may make children in it.
-func ownCgroup() string {
+// ownCgroup returns the cgroup v2 folder of this process if it may make children in it, and its name in /proc.
+func ownCgroup() (dir, path string) {
 	b, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return ""
+		return "", ""
 	}
-	path := ""
 	for line := range strings.Lines(string(b)) {
 		if rest, ok := strings.CutPrefix(line, "0::"); ok {
 			path = strings.TrimSpace(rest)
@@ -60,7 +61,7 @@ func ownCgroup() string {
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if path == "" || err != nil {
-		return ""
+		return "", ""
 	}
 	for line := range strings.Lines(string(mounts)) {
 		f := strings.Fields(line)
@@ -73,13 +74,13 @@ func ownCgroup() string {
 		if !ok {
 			continue
 		}
-		dir := strings.TrimSuffix(filepath.Join(at, rel), "/"+selfGroup)
+		dir = strings.TrimSuffix(filepath.Join(at, rel), "/"+selfGroup)
 		if unix.Access(dir, unix.W_OK) != nil || unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) != nil {
-			return ""
+			return "", ""
 		}
-		return dir
+		return dir, strings.TrimSuffix(strings.TrimSuffix(path, selfGroup), "/")
 	}
-	return ""
+	return "", ""
 }
 
 // Reaping says whether orphans come to this process: then Reap has to be called on SIGCHLD.
@@ -110,7 +111,7 @@ func (h *Host) Reap() (later bool) {
 		if !seen {
 			h.zombies[pid] = now
 		}
-		if !h.ofTreeLocked(p) && (!seen || now.Sub(since) < 3*time.Second) {
+		if !h.ofTreeLocked(p) && !h.ofLaunch(pid) && (!seen || now.Sub(since) < 3*time.Second) {
 			later = true
 			continue
 		}
@@ -159,6 +160,19 @@ func (h *Host) ofTreeLocked(p stat) bool {
 		}
 	}
 	return false
+}
+
+// ofLaunch reports whether a process that has ended was in the cgroup of a launch of ours, as nobody's child but an app's is.
+func (h *Host) ofLaunch(pid int) bool {
+	if h.base == "" {
+		return false
+	}
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+	if err != nil {
+		return false
+	}
+	_, path, _ := strings.Cut(string(b), "0::"+h.own+"/")
+	return strings.HasPrefix(path, "viscript-") && !strings.HasPrefix(path, selfGroup)
 }
 
 // BootID tells this boot from others: a pid and start time mean nothing after a reboot.
