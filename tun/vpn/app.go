@@ -46,7 +46,7 @@ type App struct {
 	log    *slog.Logger
 	poke   chan struct{} // capacity 1: the status changed
 	naming *naming
-	queues []*os.File    // the copies that outlive a restart of the node
+	queues []*os.File // the copies that outlive a restart of the node
 
 	mu       sync.Mutex // guards the fields below and all calls to net
 	net      *netcfg.Net
