@@ -26,9 +26,10 @@ const (
 	silentAfter = 3  // probes lost in a row
 
 	// With another server to go to, a dead one is left sooner: what is sent and not answered makes it suspect, and
-	// three probes of a second each make it dead.
+	// three short probes in a row make it dead.
 	hastyDial  = 5 * time.Second
 	hastyLook  = time.Second
+	hastyProbe = 700 * time.Millisecond // at least; on long ways four round trips
 	hastyTries = 3
 )
 
@@ -42,6 +43,8 @@ type client struct {
 	answer  Answer // what is applied to the box; zero: nothing
 	subnets []netip.Prefix
 	exited  bool // the default routes stand
+	held    bool // nothing unmarked gets out: between the default routes of two exits
+	asked   bool // the last attempt came as far as to a server
 }
 
 // lease is what a server gave: it holds while the stream is open.
@@ -84,7 +87,7 @@ func (a *App) use(ctx context.Context) error {
 			wait = retryFirst
 		}
 		pauseFor := wait
-		if c.another() {
+		if c.asked && c.another() {
 			pauseFor = 0
 		} else {
 			wait = min(2*wait, retryMost)
@@ -93,9 +96,14 @@ func (a *App) use(ctx context.Context) error {
 		a.update(func(s *Status) {
 			s.State, s.Client.Error, s.Client.Since, s.Client.NextTry = Connecting, err.Error(), time.Time{}, time.Now().Add(pauseFor)
 		})
-		if !pause(ctx, pauseFor) {
-			return nil
+		back := a.node.Changed()
+		t := time.NewTimer(pauseFor)
+		select {
+		case <-t.C:
+		case <-back: // the node was what was missing
+		case <-ctx.Done():
 		}
+		t.Stop()
 	}
 	return nil
 }
@@ -108,7 +116,7 @@ func final(err error) bool {
 // connect asks the server that is next in line and keeps the lease, and those that follow it without a gap, to the end.
 func (c *client) connect(ctx context.Context) error {
 	next, err := c.next(ctx, c.a.node)
-	if err != nil {
+	if c.asked = err == nil; err != nil {
 		return err
 	}
 	c.a.update(func(s *Status) { s.State, s.Client.Server = Connecting, next.key.String() })
@@ -209,7 +217,7 @@ func (c *client) hold(ctx context.Context, l lease) error {
 	}
 	c.proved(l.candidate)
 	c.connected(rtt)
-	watch := newWatch(c.a.c.Device, c.several())
+	watch := newWatch(c.a.c.Device, c.several(), rtt)
 	for pause(ctx, watch.wait()) {
 		if to, ok := c.better(ctx, l.candidate); ok {
 			return &movedError{to}
@@ -218,7 +226,7 @@ func (c *client) hold(ctx context.Context, l lease) error {
 			continue
 		}
 		if rtt, err = c.probe(ctx, watch.within()); err == nil {
-			watch.answered()
+			watch.answered(rtt)
 			c.connected(rtt)
 			continue
 		}
@@ -253,18 +261,21 @@ type watch struct {
 	at     time.Time // of the last probe
 	rx, tx uint64
 	silent bool // what was sent since the last look was not answered
+	rtt    time.Duration
 }
 
-func newWatch(device string, hasty bool) *watch {
-	w := &watch{device: device, hasty: hasty, at: time.Now()}
+func newWatch(device string, hasty bool, rtt time.Duration) *watch {
+	w := &watch{device: device, hasty: hasty, at: time.Now(), rtt: rtt}
 	w.rx, w.tx = counters(device)
 	return w
 }
 
 func (w *watch) wait() time.Duration {
 	switch {
-	case w.hasty:
+	case w.hasty && w.lost == 0:
 		return hastyLook
+	case w.hasty && w.lost < silentAfter:
+		return 0 // the probe has waited
 	case w.lost > 0:
 		return probeAgain
 	}
@@ -273,7 +284,7 @@ func (w *watch) wait() time.Duration {
 
 func (w *watch) within() time.Duration {
 	if w.hasty {
-		return hastyLook
+		return min(max(hastyProbe, 4*w.rtt), probeWithin)
 	}
 	return probeWithin
 }
@@ -290,8 +301,8 @@ func (w *watch) due() bool {
 	return true
 }
 
-func (w *watch) answered() {
-	w.lost = 0
+func (w *watch) answered(rtt time.Duration) {
+	w.lost, w.rtt = 0, rtt
 	w.rx, w.tx = counters(w.device)
 }
 

@@ -47,7 +47,8 @@ func (c *client) change(server key.Public, ans Answer) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	same := c.answer.Version != 0 && sameBox(c.answer, ans)
-	if c.exited && !same {
+	if c.exited && !same && !c.held {
+		c.held = true
 		if err := a.net.Hold(groupHold, uint32(a.mark), c.c.Exclude); err != nil {
 			return fmt.Errorf("%w: %w", errBox, err)
 		}
@@ -136,6 +137,13 @@ func (c *client) exit(ctx context.Context) error {
 			a.log.Warn("strict reverse path filters will drop the mesh's own packets", "err", err)
 		}
 	}
+	// Both families are held until both stand: IPv6 would pass outside while IPv4 goes through the tunnel already.
+	if !c.held {
+		if err := a.net.Hold(groupHold, uint32(table), c.c.Exclude); err != nil {
+			return fmt.Errorf("%w: %w", errBox, err)
+		}
+		c.held = true
+	}
 	if err := c.exitRoutes(table); err != nil {
 		return fmt.Errorf("%w: %w", errBox, err)
 	}
@@ -165,9 +173,13 @@ func (c *client) exitRoutes(table int) error {
 func (c *client) unhold() error {
 	c.a.mu.Lock()
 	defer c.a.mu.Unlock()
+	if !c.held {
+		return nil
+	}
 	if err := c.a.net.Undo(groupHold); err != nil {
 		return fmt.Errorf("%w: %w", errBox, err)
 	}
+	c.held = false
 	return nil
 }
 
