@@ -126,3 +126,63 @@ func TestLateExit(t *testing.T) {
 		t.Errorf("found after %s", d)
 	}
 }
+
+// TestChoiceByLoad checks that a busy exit counts as a farther one, and that a full one is taken last.
+func TestChoiceByLoad(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	near, far := m.node(t, true, 20*time.Millisecond), m.node(t, true, 45*time.Millisecond)
+	busy := func(n *meshNode, percent int) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.load = &Load{Percent: percent}
+	}
+	first := func(why string, want *meshNode) {
+		t.Helper()
+		e := newExits(m.node(t, false, 0), nil, nil, slog.New(slog.DiscardHandler))
+		got, err := e.pick(t.Context())
+		if err != nil || len(got) != 2 || got[0].key != want.key {
+			t.Errorf("%s: the wrong exit of %d, %v", why, len(got), err)
+		}
+	}
+	first("no loads known", near)
+	busy(near, 10)
+	busy(far, 0)
+	first("a little busy", near)
+	busy(near, 80)
+	first("busy: 20 ms feel like 52", far)
+	busy(far, 95)
+	first("the other one is full", near)
+	busy(near, 100)
+	first("both are full", near)
+}
+
+// TestServersInOrder tries the named exits in their order, whatever is measured, and goes back to the first.
+func TestServersInOrder(t *testing.T) {
+	t.Parallel()
+	m := newMesh(t)
+	a, b, other := m.node(t, true, 90*time.Millisecond), m.node(t, true, 50*time.Millisecond), m.node(t, true, time.Millisecond)
+	check := func(e *exits, why string, want ...*meshNode) {
+		t.Helper()
+		got, err := e.pick(t.Context())
+		if err != nil || len(got) != len(want) {
+			t.Fatalf("%s: %d exits, %v", why, len(got), err)
+		}
+		for i := range want {
+			if got[i].key != want[i].key {
+				t.Errorf("%s: exit %d is the wrong one", why, i)
+			}
+		}
+	}
+	e := newExits(m.node(t, false, 0), []string{a.key.String(), "nobody", b.key.String()}, nil, slog.New(slog.DiscardHandler))
+	check(e, "named", a, b)
+	e.failed(a.key, errors.New("broken"))
+	check(e, "the first has failed", b, a)
+	e.worked(b.key)
+	e.worked(a.key)
+	check(e, "the first is back", a, b)
+	e = newExits(m.node(t, false, 0), []string{a.key.String(), auto}, nil, slog.New(slog.DiscardHandler))
+	check(e, "named, then the best", a, other, b)
+	e.failed(a.key, errors.New("broken"))
+	check(e, "the named one has failed", other, b, a)
+}

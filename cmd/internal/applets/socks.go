@@ -33,7 +33,8 @@ func socksApplet() applet.Applet {
 			"    curl --proxy socks5h://127.0.0.1:1080 https://example.com/\n\n" +
 			"Names are resolved at the exit. Bytes go from the program's socket through the node; no app copies them.",
 		Verbs: []applet.Verb{
-			{Name: "client", Args: "[--listen ADDR] [--server NODE|auto] [--user U --pass-file F]", Summary: "SOCKS5 and HTTP CONNECT on one port", Run: socksClient},
+			{Name: "client", Args: "[--listen ADDR] [--server NODE|auto]… [--rule RULE]… [--user U --pass-file F]", Summary: "SOCKS and HTTP on one port", Run: socksClient},
+			{Name: "rules", Args: "test HOST:PORT", Summary: "what the client's rules do with a connection", Run: socksRules},
 			{Name: "server", Args: "[--allow KEY]… [--allow-private]", Summary: "be an exit for the mesh", Run: socksServer},
 			{Name: "status", Summary: "what the client and server of this box do", Run: socksStatus},
 			{Name: "publish", Args: "NAME[:PORT]=URL… [--allow [NAME=]WORD]…", Summary: "offer programs behind this node to chosen nodes", Run: socksPublish},

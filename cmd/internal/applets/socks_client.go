@@ -16,6 +16,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/socks"
 	"skywire/socks/proxy"
+	"skywire/socks/publish"
 )
 
 type socksClientConfig struct {
@@ -147,7 +148,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	p, err := proxy.NewClient(proxy.ClientConfig{
 		Node: proxy.ForClient(node), Listen: v.Listen, Transparent: v.Transparent, Servers: v.Server.words(), Rules: rules,
 		Optimistic: v.Optimistic, Credentials: cred, Open: v.Open, Connections: v.Connections,
-		Finders: socksFinders(node, v.Trackers), Log: f.Logger(),
+		Finders: socksFinders(node, v.Trackers), Names: publish.NewFinder(node), Log: f.Logger(),
 	})
 	if errors.Is(err, proxy.ErrExposed) {
 		return applet.Usagef("%w: add --user and --pass-file, or --open if that is meant, or listen on 127.0.0.1", err)
