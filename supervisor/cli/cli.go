@@ -40,11 +40,17 @@ type Config struct {
 	Schema func() any
 	// Dial connects to the viscript of another box; nil: there are no others. Nodes says which boxes a word names.
 	Dial   func(ctx context.Context, node string) (io.ReadWriteCloser, error)
-	Nodes  func(ctx context.Context, word string) ([]string, error)
+	Nodes  func(ctx context.Context, word string) ([]Box, error)
 	JSON   bool
 	Stdin  io.Reader
 	Stdout io.Writer
 	Stderr io.Writer
+}
+
+// Box is one that a word of -n names.
+type Box struct {
+	Word string // what Dial takes
+	Name string // what people call it; "": Word
 }
 
 // Verb is one word of the table, for help and completion.
@@ -81,7 +87,7 @@ func Verbs() []Verb {
 		{Name: "events", Args: "[-f] [-n N]", Summary: "what happened", run: events},
 		{Name: "status", Summary: "viscript itself", run: status},
 		{Name: "reload", Args: "[--dry-run]", Summary: "read config.yaml again, apply the difference", run: reload},
-		{Name: "apply", Args: "FILE [--dry-run] [--confirm-within D] [--wait D]", Summary: "make FILE the box's config.yaml; it returns by itself unless confirmed", run: apply},
+		{Name: "apply", Args: "FILE [--dry-run] [--confirm-within D] [--confirm-after D] [--wait D]", Summary: "make FILE the box's config.yaml; it returns by itself unless confirmed", run: apply},
 		{Name: "confirm", Summary: "keep what apply changed", run: confirm},
 		{Name: "rollback", Args: "[VERSION]", Summary: "the config.yaml of before again", run: rollback},
 		{Name: "versions", Summary: "earlier texts of config.yaml", run: versions},
@@ -168,7 +174,7 @@ func (s *session) report(err error) int {
 func (s *session) execute(ctx context.Context, words []string) error {
 	if words[0] == "-n" {
 		if len(words) < 3 {
-			return usageError{"usage: -n NODE|CLUSTER|@all VERB …"}
+			return usageError{"usage: -n NODE|@tag:T|CLUSTER|@all VERB …"}
 		}
 		return s.elsewhere(ctx, words[1], words[2:])
 	}

@@ -22,11 +22,15 @@ const confirmElsewhere = 5 * time.Minute
 // waitAgain is how often apply --wait asks a box that is away.
 const waitAgain = 2 * time.Second
 
+// confirmTries is how often a box that does not answer after a change is asked.
+const confirmTries = 10
+
 // apply makes a file the config.yaml of a box.
 func apply(ctx context.Context, s *session, f *flags) error {
 	dry := f.Bool("dry-run", false, "only say what would change")
 	within := f.Duration("confirm-within", -1, "return to what was before unless confirmed within `D` (at most 24h; 0: no way back; default 5m with -n, else 0)")
 	wait := f.Duration("wait", 0, "wait up to `D` for a box that is away")
+	itself := f.Duration("confirm-after", 0, "confirm when the box answers on a new connection `D` after the change; what cuts it off returns by itself")
 	words, err := f.parse(1, 1, false)
 	if err != nil {
 		return err
@@ -35,9 +39,12 @@ func apply(ctx context.Context, s *session, f *flags) error {
 	if err != nil {
 		return err
 	}
+	if *itself < 0 || *itself > 0 && *within == 0 {
+		return f.usage("--confirm-after wants a way back that is confirmed: leave --confirm-within 0 away")
+	}
 	if *within < 0 {
 		*within = 0
-		if s.node != "" {
+		if s.node != "" || *itself > 0 {
 			*within = confirmElsewhere
 		}
 	}
@@ -46,10 +53,20 @@ func apply(ctx context.Context, s *session, f *flags) error {
 	if err := s.waiting(ctx, *wait, func() error { return s.call(ctx, "viscript.apply", p, &a, true) }); err != nil {
 		return err
 	}
-	if f.json {
+	switch {
+	case f.json && a.Confirm > 0 && *itself > 0: // one document, of what came of it
+		if err := s.confirmAfter(ctx, *itself); err != nil {
+			return err
+		}
+		a.Confirm = 0
+		return s.printJSON(a)
+	case f.json:
 		return s.printJSON(a)
 	}
 	s.printPlan(a.Plan)
+	if a.Confirm > 0 && *itself > 0 {
+		return s.confirmAfter(ctx, *itself)
+	}
 	if a.Confirm > 0 {
 		way := "viscript confirm"
 		if s.node != "" {
@@ -57,6 +74,25 @@ func apply(ctx context.Context, s *session, f *flags) error {
 		}
 		s.talk("what was before comes back in %v, unless: %s", time.Duration(a.Confirm*float64(time.Second)), way)
 	}
+	return nil
+}
+
+// confirmAfter confirms a change over a connection that was opened after it: the old one may stand on what the change has
+// taken away.
+func (s *session) confirmAfter(ctx context.Context, d time.Duration) error {
+	s.close()
+	s.conn = nil
+	if !wait(ctx, d) {
+		return ctx.Err()
+	}
+	err := s.waiting(ctx, confirmTries*waitAgain, func() error {
+		var a supervisor.Applied
+		return s.call(ctx, "viscript.confirm", nil, &a, false)
+	})
+	if err != nil {
+		return fmt.Errorf("not confirmed, so what was before comes back by itself: %w", err)
+	}
+	s.talk("confirmed: the new config.yaml stays")
 	return nil
 }
 

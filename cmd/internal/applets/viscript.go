@@ -43,7 +43,7 @@ func viscriptApplet() applet.Applet {
 
 func runViscript(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, viscriptName, "[VERB …]", viscriptAbout)
-	other := f.String("n", "", "do it on `NODE|CLUSTER|@all` instead of this box")
+	other := f.String("n", "", "do it on `NODE|@tag:T|CLUSTER|@all` instead of this box; several by commas")
 	if len(e.Args) > 0 && (e.Args[0] == "--help" || e.Args[0] == "-h" || e.Args[0] == "-help") {
 		return viscriptHelp(e.Stdout)
 	}
@@ -74,7 +74,7 @@ func viscriptHelp(w io.Writer) int {
 	fmt.Fprintln(t, "  run [--headless]\tthe daemon")
 	cli.PrintVerbs(t, false)
 	fmt.Fprint(w, "\nviscript VERB --help says more. Common flags: --config FILE, --state DIR, --run DIR, --json.\n"+
-		"-n NODE|CLUSTER|@all before a verb does it on other boxes, as far as their settings.remote let this box's key.\n")
+		"-n NODE|@tag:T|CLUSTER|@all before a verb does it on other boxes, as far as their settings.remote let this box's key.\n")
 	return applet.OK
 }
 

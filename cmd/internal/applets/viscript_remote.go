@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -196,38 +195,3 @@ type operatorConn struct {
 }
 
 func (c operatorConn) Close() error { return errors.Join(c.Conn.Close(), c.node.Close()) }
-
-// nodesOf says which boxes a word of -n names: @all are those that serve operators, as is the key of this cluster; words
-// may be joined by commas.
-func nodesOf(f *applet.Flags) func(context.Context, string) ([]string, error) {
-	return func(ctx context.Context, word string) ([]string, error) {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return nil, err
-		}
-		defer node.Close()
-		var st struct {
-			Cluster string `json:"cluster"`
-		}
-		if err := node.Call(ctx, "node.status", nil, &st); err != nil {
-			return nil, err
-		}
-		if word != "@all" && (st.Cluster == "" || word != st.Cluster) {
-			return strings.Split(word, ","), nil
-		}
-		list, err := node.Services(ctx, operatorService)
-		if err != nil {
-			return nil, err
-		}
-		var names []string
-		for _, s := range list {
-			if n := s.Key.String(); !slices.Contains(names, n) {
-				names = append(names, n)
-			}
-		}
-		if len(names) == 0 {
-			return nil, applet.WithCode(applet.NotFound, errors.New("no box serves operators; see settings.remote in its config.yaml"))
-		}
-		return names, nil
-	}
-}

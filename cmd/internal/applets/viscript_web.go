@@ -52,7 +52,12 @@ func webPage(f *applet.Flags, headless bool, log *slog.Logger) supervisor.Page {
 // Run implements supervisor.Page.
 func (p *page) Run(ctx context.Context, s *supervisor.Supervisor) error {
 	c := api.Config{Listen: p.listen, Page: web.Page(), Log: p.log, Node: p.node, Boxes: func(ctx context.Context) ([]string, error) {
-		return nodesOf(p.f)(ctx, "@all")
+		boxes, err := nodesOf(p.f)(ctx, allBoxes)
+		keys := make([]string, len(boxes))
+		for i, b := range boxes {
+			keys[i] = b.Word
+		}
+		return keys, err
 	}}
 	if p.shown {
 		c.Metrics = s.Metrics
