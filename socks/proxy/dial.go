@@ -31,7 +31,7 @@ const (
 // dialer opens the exit's connections: names by the exit's resolver, addresses raced with IPv6 ahead, the policy asked for
 // each address right before it is connected to.
 type dialer struct {
-	net     net.Dialer
+	open    func(ctx context.Context, addr string) (*net.TCPConn, error)
 	names   *resolver
 	policy  *policy
 	timeout time.Duration
@@ -41,7 +41,14 @@ func newDialer(r *resolver, p *policy, timeout time.Duration) dialer {
 	if timeout == 0 {
 		timeout = defaultDialTimeout
 	}
-	return dialer{timeout: timeout, names: r, policy: p, net: net.Dialer{KeepAliveConfig: keepAlive()}}
+	nd := net.Dialer{KeepAliveConfig: keepAlive()}
+	return dialer{timeout: timeout, names: r, policy: p, open: func(ctx context.Context, addr string) (*net.TCPConn, error) {
+		c, err := nd.DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return c.(*net.TCPConn), nil // network "tcp" makes no other
+	}}
 }
 
 // keepAlive finds dead ends of idle connections within about five minutes without waking a battery's radio every 15 s.
@@ -90,11 +97,7 @@ func (d *dialer) attempt(ctx context.Context, to dest, a netip.Addr) (*net.TCPCo
 	if err := d.policy.Check(to, a); err != nil {
 		return nil, err
 	}
-	c, err := d.net.DialContext(ctx, "tcp", netip.AddrPortFrom(a.Unmap(), to.port).String())
-	if err != nil {
-		return nil, err
-	}
-	return c.(*net.TCPConn), nil // network "tcp" makes no other
+	return d.open(ctx, netip.AddrPortFrom(a.Unmap(), to.port).String())
 }
 
 // found is what the resolver says of one family.

@@ -28,6 +28,8 @@ const (
 type resolver struct {
 	ask *net.Resolver
 	now func() time.Time
+	ctx context.Context // of lookups, which outlive their askers
+	end context.CancelFunc
 
 	mu      sync.Mutex // guards the fields below
 	entries map[question]*cached
@@ -69,7 +71,9 @@ func newResolver(r *net.Resolver) *resolver {
 			return c, err
 		},
 	}
-	return &resolver{ask: heard, now: time.Now, entries: make(map[question]*cached)}
+	res := &resolver{ask: heard, now: time.Now, entries: make(map[question]*cached)}
+	res.ctx, res.end = context.WithCancel(context.Background())
+	return res
 }
 
 // lookup returns the addresses of a name in one family, the best first. An error is a *net.DNSError or the end of ctx.
@@ -88,7 +92,7 @@ func (r *resolver) lookup(ctx context.Context, name, family string) ([]netip.Add
 		r.makeRoomLocked()
 		n = &cached{done: make(chan struct{})}
 		r.entries[q] = n
-		r.wg.Go(func() { r.fetch(context.WithoutCancel(ctx), q, n) })
+		r.wg.Go(func() { r.fetch(q, n) })
 	}
 	r.mu.Unlock()
 	select {
@@ -120,9 +124,9 @@ func (r *resolver) makeRoomLocked() {
 }
 
 // fetch asks for q.
-func (r *resolver) fetch(ctx context.Context, q question, n *cached) {
+func (r *resolver) fetch(q question, n *cached) {
 	var l life
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, lifeKey{}, &l), lookupTimeout)
+	ctx, cancel := context.WithTimeout(context.WithValue(r.ctx, lifeKey{}, &l), lookupTimeout)
 	defer cancel()
 	n.addrs, n.err = r.ask.LookupNetIP(ctx, q.family, q.name)
 	if errors.As(n.err, new(*net.AddrError)) { // /etc/hosts has addresses of the other family only
@@ -142,11 +146,12 @@ func (r *resolver) fetch(ctx context.Context, q question, n *cached) {
 	close(n.done)
 }
 
-// close waits for the lookups that are under way.
+// close ends the lookups that are under way.
 func (r *resolver) close() {
 	r.mu.Lock()
 	r.closed = true
 	r.mu.Unlock()
+	r.end()
 	r.wg.Wait()
 }
 
