@@ -146,7 +146,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 			p.serveMesh(ctx, s, &wg)
 		}
 	}
-	every(ctx, statusEvery, func() { _ = p.c.Node.Status(p.Status()) }) // shown, not relied on
+	every(ctx, statusEvery, p.tell)
 	return nil
 }
 
@@ -158,8 +158,15 @@ func (p *Publisher) register(ctx context.Context) error {
 			Name: s.name, Type: s.kind(), Port: s.port, Allow: p.allowed(s.name), Packets: s.packets != nil,
 		})
 	}
-	return p.c.Node.Register(ctx, r)
+	if err := p.c.Node.Register(ctx, r); err != nil {
+		return err
+	}
+	p.tell()
+	return nil
 }
+
+// tell shows the state; nothing relies on it.
+func (p *Publisher) tell() { _ = p.c.Node.Status(p.Status()) }
 
 func (p *Publisher) allowed(name string) []string {
 	p.mu.Lock()
