@@ -790,11 +790,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	if !proc.InRAM(w.dir) {
 		t.Skip("no folder in RAM")
 	}
-	kills := 30
-	switch {
-	case os.Getenv("SKYWIRE_E2E") == "full":
-		kills = 100
-	case testing.Short():
+	kills := 100
+	if testing.Short() {
 		kills = 8
 	}
 	var pid proc.ID

@@ -84,10 +84,11 @@ func fromEnvironment(look func(string) (string, bool)) (*member, net.Conn) {
 func (m *member) run(ctx context.Context, nc net.Conn) {
 	wait := firstRetry
 	for ctx.Err() == nil {
+		proven := nc != nil // who holds the inherited descriptor is the app
 		if nc == nil {
 			nc = m.dial(ctx)
 		}
-		if nc != nil && m.session(ctx, nc) {
+		if nc != nil && m.session(ctx, nc, proven) {
 			wait = firstRetry
 		}
 		nc = nil
@@ -120,7 +121,7 @@ func (m *member) dial(ctx context.Context) net.Conn {
 }
 
 // session says hello and answers until the connection ends; it reports whether hello was accepted.
-func (m *member) session(ctx context.Context, nc net.Conn) bool {
+func (m *member) session(ctx context.Context, nc net.Conn, proven bool) bool {
 	conn := signal.NewConn(nc, m.handle)
 	var wg sync.WaitGroup
 	wg.Go(func() { conn.Run(ctx) })
@@ -128,7 +129,7 @@ func (m *member) session(ctx context.Context, nc net.Conn) bool {
 	hello, cancel := context.WithTimeout(ctx, dialLimit)
 	defer cancel()
 	params := map[string]any{"proto": []int{1}, "name": filepath.Base(os.Args[0]), "pid": os.Getpid()}
-	if m.id != 0 {
+	if m.id != 0 && !proven {
 		params["id"], params["token"] = m.id, m.token
 	}
 	var welcome struct{ ID uint64 }
@@ -140,11 +141,11 @@ func (m *member) session(ctx context.Context, nc net.Conn) bool {
 	m.conn = conn
 	ready, status := m.ready, m.status
 	m.mu.Unlock()
-	if ready {
-		conn.Notify("ready", nil)
-	}
 	if status != "" {
 		conn.Notify("status", map[string]string{"text": status})
+	}
+	if ready { // last: who waits for it may look at the status at once
+		conn.Notify("ready", nil)
 	}
 	<-conn.Done()
 	m.mu.Lock()

@@ -94,7 +94,7 @@ func TestInheritedDescriptor(t *testing.T) {
 	go conn.Run(t.Context())
 	c := child(t, f, "SIGNAL_FD=3", "SIGNAL_CLIENT_ID=3", "SIGNAL_TOKEN=secret", "AUTO_TEST_FD=3")
 	f.Close()
-	if p := <-s.hello; p["pid"] != float64(c.Process.Pid) || p["id"] != float64(3) || p["token"] != "secret" {
+	if p := <-s.hello; p["pid"] != float64(c.Process.Pid) || p["id"] != nil || p["token"] != nil { // the descriptor says it all
 		t.Errorf("hello: %v", p)
 	}
 	if a, b := <-s.notes, <-s.notes; a == b { // ready and status, as the connection comes before or after them
