@@ -6,9 +6,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -307,4 +309,195 @@ func spoofed(src, dst netip.Addr, payload string) []byte {
 	h := []byte{0x60, 0, 0, 0, 0, 0, unix.IPPROTO_UDP, 64}
 	binary.BigEndian.PutUint16(h[4:], uint16(len(udp)))
 	return append(append(append(h, src.AsSlice()...), dst.AsSlice()...), udp...)
+}
+
+// TestE2EVPNLimits: a client is held to its rate and its quota, and a restart of the server forgives nothing.
+func TestE2EVPNLimits(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "vpsl")
+	w.chain("s", "c")
+	w.behind("s")
+	w.reach("c", "s")
+	words := []string{"vpn", "server", "--exit", "--allow", "any", "--rate", "8Mbit", "--quota", "10MB/day"}
+	w.start("s", "vpn", words...)
+	w.vpnStatus("s", vpnUpState)
+	w.start("c", "vpn", "vpn", "client", "--server", w.key["s"], "--exit")
+	w.vpnStatus("c", vpnConnected)
+
+	rate := w.iperf("c", "net", netIPv4, "-t", "5") / 1e6
+	t.Logf("%.1f Mbit/s of 8, and 8 Mbit at once", rate)
+	if rate < 2 || rate > 10.5 {
+		t.Errorf("%.1f Mbit/s get through, want about 8 and the burst of a second", rate)
+	}
+	l := w.listen("net", netIPv4+":81")
+	out := w.dial("c", netIPv4+":81", 1)[0]
+	go func() { // ends with the listener
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	}()
+	go func() { _, _ = io.Copy(out, neverEnding{}) }() // ends when out is closed
+	usedUp := func(s vpn.Status) bool {
+		return s.Server != nil && len(s.Server.Clients) == 1 && *s.Server.Clients[0].QuotaLeft == 0
+	}
+	st := w.vpnStatus("s", usedUp).Server.Clients[0]
+	w.must(out.Close())
+	if used := st.UpBytes + st.DownBytes; used != 10_000_000 {
+		t.Errorf("%d bytes went through, of 10 MB", used)
+	}
+	if w.tries("c", netIPv4+":81") {
+		t.Error("a client without quota gets out")
+	}
+	w.must(w.run["s vpn"].Stop(10 * time.Second))
+	w.start("s", "vpn", words...)
+	w.vpnStatus("s", usedUp)
+	if w.tries("c", netIPv4+":81") {
+		t.Error("a restart of the server gives quota")
+	}
+	w.pings("c", w.address("s")) // the mesh itself has no quota
+}
+
+// neverEnding reads as zeros.
+type neverEnding struct{}
+
+func (neverEnding) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// TestE2EVPNSubnets: vpn up takes a subnet of two servers; one goes, the other carries it, and the first does again.
+func TestE2EVPNSubnets(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "vpsf")
+	w.boxes("c", "s", "r")
+	w.hub("c", "s", "r")
+	w.plain("lan")
+	for i, n := range []string{"s", "r"} {
+		w.must(w.lab.Wire(w.end(n, "lan", fmt.Sprintf("10.9.%d.1/30", i)), w.end("lan", "to"+n, fmt.Sprintf("10.9.%d.2/30", i))),
+			w.box[n].IP(fmt.Sprintf("route add 192.168.9.0/24 via 10.9.%d.2", i)))
+	}
+	w.must(w.box["lan"].IP("addr add "+lanIPv4+"/32 dev lo"), w.box["lan"].Forward())
+	w.node("c")
+	for _, n := range []string{"s", "r"} {
+		w.node(n, "--peer", w.peer("c", "10.1.0.1"))
+		w.reach("c", n)
+		w.start(n, "vpn", "vpn", "server", "--subnet", "192.168.9.0/24", "--subnet", "192.168.9.0/25", "--subnet", "10.1.0.0/25", "--allow", w.key["c"])
+		w.vpnStatus(n, vpnUpState)
+	}
+	w.start("c", "vpn", "vpn", "up", "--accept", "192.168.9.0/24@"+w.key["s"]+","+w.key["r"],
+		"--accept", "192.168.9.0/25@"+w.key["r"], "--accept", "10.1.0.0/25@"+w.key["s"], "--accept", "172.20.0.0/16@"+w.key["s"])
+	through := func(box string) func(vpn.Status) bool {
+		return func(s vpn.Status) bool { return len(s.Accepted) == 4 && s.Accepted[0].Through == w.key[box] }
+	}
+	s := w.vpnStatus("c", through("s"))
+	for i, want := range map[int]string{1: "overlaps 192.168.9.0/24", 2: "this box is on 10.1.0.0/24"} {
+		if a := s.Accepted[i]; a.Through != "" || !strings.Contains(a.Refused, want) {
+			t.Errorf("%+v, want %q", a, want)
+		}
+	}
+	if a := s.Accepted[3]; a.Through != "" || !strings.Contains(a.Servers[0].Why, "does not offer") {
+		t.Errorf("%+v", a)
+	}
+	w.pings("c", lanIPv4)
+	ping, err := w.box["c"].Start("ping", "ping", "-D", "-i", "0.1", lanIPv4)
+	w.must(err)
+	w.wait("answers to ping", func(context.Context) error {
+		if strings.Count(ping.Output(), "time=") < 5 {
+			return fmt.Errorf("%q", ping.Tail(2))
+		}
+		return nil
+	})
+	before := lastAnswer(t, ping.Output())
+	w.run["s node"].Kill()
+	w.vpnStatus("c", through("r"))
+	w.wait("answers through the other server", func(context.Context) error {
+		if d := lastAnswer(t, ping.Output()).Sub(before); d < 2*time.Second {
+			return fmt.Errorf("the last one %v after the kill", d)
+		}
+		return nil
+	})
+	if full() { // 10 s on purpose
+		w.node("s", "--peer", w.peer("c", "10.1.0.1"))
+		w.vpnStatus("c", through("s"))
+		w.pings("c", lanIPv4)
+	}
+	ping.Kill()
+	gap := longestSilence(t, ping.Output())
+	t.Logf("longest silence: %v", gap)
+	if gap > 10*time.Second {
+		t.Errorf("silence of %v when one of two servers was killed", gap)
+	}
+}
+
+// longestSilence is the longest time between two answers that ping -D printed.
+func longestSilence(t *testing.T, out string) (longest time.Duration) {
+	t.Helper()
+	var last float64
+	for _, m := range regexp.MustCompile(`(?m)^\[(\d+\.\d+)\].*time=`).FindAllStringSubmatch(out, -1) {
+		v, err := strconv.ParseFloat(m[1], 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last > 0 {
+			longest = max(longest, time.Duration((v-last)*1e9))
+		}
+		last = v
+	}
+	return longest
+}
+
+// TestE2EVPNSmall: an exit over links of 576 bytes on which no ICMP passes, and an internet with a narrow place: transfers
+// come through, and who must not fragment is told how much fits, in both families.
+func TestE2EVPNSmall(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "vpsm")
+	w.boxes("s", "r", "c")
+	w.must(
+		w.lab.Wire(w.end("s", "next", "10.1.0.1/24"), w.end("r", "prev", "10.1.0.2/24")),
+		w.lab.Wire(w.end("r", "next", "10.1.1.1/24"), w.end("c", "prev", "10.1.1.2/24")))
+	for _, e := range []struct{ box, dev string }{{"s", "next"}, {"r", "prev"}, {"r", "next"}, {"c", "prev"}} {
+		w.must(w.box[e.box].IP("link set " + e.dev + " mtu 576"))
+	}
+	for _, b := range []string{"s", "r", "c"} {
+		w.must(w.box[b].NFT(`table inet noicmp { chain in { type filter hook input priority -10; iifname { "next", "prev" } meta l4proto { icmp, icmpv6 } drop; }; }`))
+	}
+	w.plain("hop", "net")
+	for _, b := range []string{"s", "hop", "net"} {
+		w.must(w.box[b].Sysctl("net.ipv6.conf.default.accept_dad=0"))
+	}
+	w.must(
+		w.lab.Wire(w.end("s", "wan", "198.51.100.2/24", "2001:db8::2/64"), w.end("hop", "in", "198.51.100.1/24", "2001:db8::1/64")),
+		w.lab.Wire(w.end("hop", "out", "203.0.113.1/24", "2001:db8:1::1/64"), w.end("net", "wan", "203.0.113.2/24", "2001:db8:1::2/64")),
+		w.box["hop"].IP("link set out mtu 1280"), w.box["net"].IP("link set wan mtu 1280"), w.box["hop"].Forward(),
+		w.box["s"].IP("route add default via 198.51.100.1"), w.box["s"].IP("-6 route add default via 2001:db8::1"),
+		w.box["net"].IP("route add default via 203.0.113.1"), w.box["net"].IP("-6 route add default via 2001:db8:1::1"),
+		w.box["net"].IP("addr add "+netIPv4+"/32 dev lo"), w.box["net"].IP("addr add "+netIPv6+"/128 dev lo"),
+		w.box["hop"].IP("route add "+netIPv4+"/32 via 203.0.113.2"), w.box["hop"].IP("-6 route add "+netIPv6+"/128 via 2001:db8:1::2"))
+	w.node("s")
+	w.node("r", "--peer", w.peer("s", "10.1.0.1"))
+	w.node("c", "--peer", w.peer("r", "10.1.1.1"))
+	w.reach("c", "s")
+	w.start("s", "vpn", "vpn", "server", "--exit", "--allow", "any")
+	w.vpnStatus("s", vpnUpState)
+	w.start("c", "vpn", "vpn", "client", "--server", w.key["s"], "--exit")
+	w.vpnStatus("c", vpnConnected)
+	for _, p := range []struct{ addr, most, over string }{ // with the headers: 1280, and 1400 of the tunnel
+		{netIPv4, "1252", "1372"}, {netIPv6, "1232", "1352"},
+	} {
+		w.wait("a ping of 1280 bytes to "+p.addr, func(ctx context.Context) error {
+			_, err := w.box["c"].Exec(ctx, "ping", "-c1", "-W2", "-M", "do", "-s", p.most, p.addr)
+			return err
+		})
+		w.wait("word of the narrow place to "+p.addr, func(ctx context.Context) error {
+			out, err := w.box["c"].Exec(ctx, "ping", "-c1", "-W2", "-M", "do", "-s", p.over, p.addr)
+			if text := out + fmt.Sprint(err); !regexp.MustCompile(`mtu ?= ?1280`).MatchString(text) {
+				return fmt.Errorf("%s", text)
+			}
+			return nil
+		})
+		w.must(w.box["c"].IP("route flush cache"))
+		w.checkStream("c", "net", p.addr, 1<<20)
+	}
 }

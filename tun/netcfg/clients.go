@@ -15,7 +15,7 @@ type Client struct {
 	Used    Usage  // what went before this client was set
 }
 
-// Usage is what went through the gateway for one client, in bytes.
+// Usage is what came to the gateway for one client, in bytes: that beyond its rate left out, that beyond its quota not.
 type Usage struct {
 	Up   uint64 `json:"up"`
 	Down uint64 `json:"down"`

@@ -15,8 +15,8 @@ import (
 // a chain of the client's own, so that thousands cost what one does, and that one who leaves is gone with one transaction,
 // the connections it has included:
 //
-//	up_ADDR    over the rate: drop · over the quota: reject · counted · answers, subnets, the internet, peers: accept · reject
-//	down_ADDR  over the rate: drop · over the quota: reject · counted · answers (without NAT: all): accept · drop
+//	up_ADDR    over the rate: drop · counted · over the quota: reject · answers, subnets, the internet, peers: accept · reject
+//	down_ADDR  over the rate: drop · counted · over the quota: reject · answers (without NAT: all): accept · drop
 
 // Names of the objects of a client, before its IPv4 address. Chains and counters live in spaces of their own.
 const (
@@ -25,12 +25,9 @@ const (
 	quotaPrefix = "quota_"
 )
 
-// burstTime is what a rate limit lets through at once after a silence, and minBurst the least of that: a few of the
-// super-packets of 64 KiB that pass a gateway as one.
-const (
-	burstPart = 4 // of a second
-	minBurst  = 256 << 10
-)
+// minBurst is what a rate limit lets through at once after a silence, at least: a few of the super-packets of 64 KiB that
+// pass a gateway as one. The kernel's own is a second's worth.
+const minBurst = 256 << 10
 
 // Indices of the maps.
 const (
@@ -231,10 +228,10 @@ func (b *table) addClient(c Client) error {
 		if way.rate > 0 {
 			b.rule(way.chain, over(way.rate), drop())
 		}
+		b.rule(way.chain, object(nftables.ObjTypeCounter, way.chain.Name))
 		if c.Quota > 0 {
 			b.rule(way.chain, object(nftables.ObjTypeQuota, quotaPrefix+id), reject())
 		}
-		b.rule(way.chain, object(nftables.ObjTypeCounter, way.chain.Name))
 		b.rule(way.chain, established(), accept())
 	}
 	if c.Peers {
@@ -295,6 +292,6 @@ func object(kind nftables.ObjType, name string) []expr.Any {
 func over(rate uint64) []expr.Any {
 	return []expr.Any{&expr.Limit{
 		Type: expr.LimitTypePktBytes, Unit: expr.LimitTimeSecond, Rate: rate, Over: true,
-		Burst: uint32(min(max(rate/burstPart, minBurst), 1<<31)),
+		Burst: uint32(minBurst - min(rate, minBurst)),
 	}}
 }

@@ -128,7 +128,13 @@ func (b *books) turn(now time.Time) bool {
 	return true
 }
 
+// note takes what the kernel counted of a client. That counts what it refused beyond the quota as well.
 func (b *books) note(k key.Public, u netcfg.Usage) {
+	if most := b.limit.Quota; most > 0 && u.Up+u.Down > most {
+		over := u.Up + u.Down - most
+		part := min(over, u.Up)
+		u.Up, u.Down = u.Up-part, u.Down-(over-part)
+	}
 	if b.file.Used[k] != u && (len(b.file.Used) < maxLeases || b.file.Used[k] != netcfg.Usage{}) {
 		b.file.Used[k], b.dirty = u, true
 	}
