@@ -13,7 +13,7 @@ const wrongUsage = 2
 // policy decides what follows the end of an app. It is pure: no clock, no timer.
 type policy struct {
 	restart  config.Restart
-	delay    time.Duration // before the first restart; doubles with each that follows soon
+	delay    time.Duration // before a restart, doubles with each that follows soon; none before the first after a longer run
 	maxDelay time.Duration
 	limit    int // restarts in a row, 0: no limit
 	row      int // restarts so far without a long run between
@@ -40,6 +40,9 @@ func (p *policy) next(e proc.Exit, ran time.Duration) (State, time.Duration) {
 		return Failed, 0
 	}
 	p.row++
+	if p.row == 1 && ran >= p.delay {
+		return Backoff, 0 // it has worked: nothing speaks for waiting, and people wait for it
+	}
 	return Backoff, p.wait()
 }
 

@@ -45,6 +45,12 @@ func TestPolicy(t *testing.T) {
 		}
 	}
 	p := policy{restart: config.Always, delay: time.Second, maxDelay: time.Minute}
+	for i, want := range []time.Duration{0, 2 * time.Second, 4 * time.Second} { // the first after it has worked is at once
+		if _, d := p.next(code(1), time.Second); d != want {
+			t.Errorf("restart %d after %v, want %v", i+1, d, want)
+		}
+	}
+	p = policy{restart: config.Always, delay: time.Second, maxDelay: time.Minute}
 	for range 10000 { // no overflow
 		if _, d := p.next(code(1), 0); d < time.Second || d > time.Minute {
 			t.Fatalf("delay %v", d)
@@ -148,8 +154,8 @@ func TestBackoffSeries(t *testing.T) {
 		lasts.Store(int64(11 * time.Second)) // a good run
 		time.Sleep(22 * time.Second)
 		synctest.Wait()
-		if n := len(starts); starts[n-1]-starts[n-2] != 12*time.Second {
-			t.Errorf("after a good run the delay is not the first again: %v", starts)
+		if n := len(starts); starts[n-1]-starts[n-2] != 11*time.Second {
+			t.Errorf("after a good run it is not started again at once: %v", starts)
 		}
 		if it, err := s.Stop(t.Context(), "a", 0); err != nil || it.State != Exited {
 			t.Errorf("stop: %+v, %v", it, err)

@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -80,7 +81,7 @@ func Verbs() []Verb {
 		{Name: "ru", Aliases: []string{"res_usage"}, Args: "ID…", Summary: "resources of the whole process tree", run: ru},
 		{Name: "top", Args: "[-d S] [-n N]", Summary: "resources of all apps, live in a terminal", run: top},
 		{Name: "metrics", Summary: "status and resources as a text for Prometheus", run: metrics},
-		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID… [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
+		{Name: "sd", Aliases: []string{"shutdown", "stop"}, Args: "ID…|--all [--timeout S]", Summary: "stop apps, return when nothing of them is left", run: stop},
 		{Name: "restart", Args: "ID…", Summary: "stop and start again under the same id", run: restart},
 		{Name: "attach", Args: "ID [--detach-key KEY]", Summary: "bind this terminal to an app; Ctrl-Z detaches", alone: true, run: attach},
 		{Name: "logs", Args: "ID [-f] [-n N] [--since T] [--cursor N] [--level L]", Summary: "the last lines of an app's output", run: logs},
@@ -122,6 +123,7 @@ type session struct {
 	errs    io.Writer
 	json    bool
 	conn    *signal.Conn
+	dialing *sync.Mutex          // held while conn and notes are made
 	notes   chan *signal.Request // notifications of the connection
 	input   *input               // nil: there is none
 	inShell bool
@@ -131,7 +133,7 @@ type session struct {
 // Main runs one verb, or the shell (commands from stdin, line by line, if that is no terminal) without words, and
 // returns the exit status.
 func Main(ctx context.Context, c Config, words []string) int {
-	s := &session{c: c, out: c.Stdout, errs: c.Stderr, json: c.JSON}
+	s := &session{c: c, out: c.Stdout, errs: c.Stderr, json: c.JSON, dialing: new(sync.Mutex)}
 	defer s.close()
 	if len(words) == 2 && words[0] == "-n" {
 		s.node, words = words[1], nil
@@ -298,6 +300,8 @@ func (s *session) dial(ctx context.Context, h signal.Handler) (*signal.Conn, err
 
 // connect returns the connection, a new one if viscript was restarted meanwhile.
 func (s *session) connect(ctx context.Context) (*signal.Conn, error) {
+	s.dialing.Lock()
+	defer s.dialing.Unlock()
 	if s.conn != nil {
 		select {
 		case <-s.conn.Done():

@@ -81,7 +81,7 @@ func (s *session) readOnce(v *Verb, words []string) ([]byte, error) {
 // ask runs a verb on one of several boxes, with input for those that read.
 func (s *session) ask(ctx context.Context, box Box, words []string, input []byte) answerOf {
 	var out, errs bytes.Buffer
-	one := session{c: s.c, out: &out, errs: &errs, json: s.json, node: box.Word}
+	one := session{c: s.c, out: &out, errs: &errs, json: s.json, node: box.Word, dialing: new(sync.Mutex)}
 	one.c.Stdin = bytes.NewReader(input)
 	defer one.close()
 	a := answerOf{Node: box.Word, Name: box.Name}

@@ -168,21 +168,45 @@ func ps(ctx context.Context, s *session, f *flags) error {
 	return t.Flush()
 }
 
-// each runs a verb for every id; all are tried, the first error is returned after the others were printed.
-func each[T any](s *session, f *flags, ids []string, one func(id string) (T, error), show func(T)) error {
+// idsAtOnce is how many apps a verb asks about at the same time: less than a connection takes.
+const idsAtOnce = 32
+
+// each runs a verb for every id, several at a time; all are tried, the first error is returned after the others were
+// printed. Everything is shown in the order of the ids, as soon as all before it is there.
+func each[T any](ctx context.Context, s *session, f *flags, ids []string, one func(id string) (T, error), show func(T)) error {
+	if len(ids) > 1 { // once, before several need it
+		if _, err := s.connect(ctx); err != nil {
+			return err
+		}
+	}
+	type answer struct {
+		value T
+		err   error
+	}
+	answers := make([]chan answer, len(ids))
+	slots := make(chan struct{}, idsAtOnce)
+	for i, id := range ids {
+		answers[i] = make(chan answer, 1)
+		go func() { // ends with its call, which is waited for below
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			v, err := one(id)
+			answers[i] <- answer{v, err}
+		}()
+	}
 	results := []T{}
 	var first error
-	for _, id := range ids {
-		r, err := one(id)
+	for _, c := range answers {
+		a := <-c
 		switch {
-		case err == nil && !f.json:
-			show(r)
-		case err == nil:
-			results = append(results, r)
+		case a.err == nil && !f.json:
+			show(a.value)
+		case a.err == nil:
+			results = append(results, a.value)
 		case first == nil:
-			first = err
+			first = a.err
 		default:
-			s.report(err)
+			s.report(a.err)
 		}
 	}
 	switch {
@@ -202,7 +226,7 @@ func ping(ctx context.Context, s *session, f *flags) error {
 	if err != nil {
 		return err
 	}
-	return each(s, f, ids, func(id string) (p supervisor.Pong, err error) {
+	return each(ctx, s, f, ids, func(id string) (p supervisor.Pong, err error) {
 		return p, s.call(ctx, "viscript.ping", obj{"id": id}, &p, false)
 	}, func(p supervisor.Pong) {
 		fmt.Fprintf(s.out, "%d: %.3f ms, answered by %s\n", p.ID, p.RTT, p.AnsweredBy)
@@ -214,7 +238,7 @@ func ru(ctx context.Context, s *session, f *flags) error {
 	if err != nil {
 		return err
 	}
-	return each(s, f, ids, func(id string) (r supervisor.Resources, err error) {
+	return each(ctx, s, f, ids, func(id string) (r supervisor.Resources, err error) {
 		return r, s.call(ctx, "viscript.ru", obj{"id": id}, &r, false)
 	}, s.printResources)
 }
@@ -251,14 +275,22 @@ func (s *session) printResources(r supervisor.Resources) {
 
 func stop(ctx context.Context, s *session, f *flags) error {
 	timeout := f.Float64("timeout", 0, "`SECONDS` until the app is killed (default: stop_timeout of the app)")
-	ids, err := f.parse(1, -1, false)
-	if err != nil {
+	all := f.Bool("all", false, "all that runs")
+	ids, err := f.parse(0, -1, false)
+	switch {
+	case err != nil:
 		return err
+	case *all == (len(ids) > 0):
+		return f.usage("either IDs or --all")
+	case *all:
+		if ids, err = s.active(ctx); err != nil {
+			return err
+		}
 	}
 	if *timeout < 0 || *timeout > 86400 {
 		return f.usage("--timeout takes 0 to 86400 seconds")
 	}
-	return each(s, f, ids, func(id string) (it supervisor.Item, err error) {
+	return each(ctx, s, f, ids, func(id string) (it supervisor.Item, err error) {
 		p := obj{"id": id, "timeout_ms": int64(*timeout * 1000)}
 		if *timeout > 0 && *timeout < 0.001 {
 			p["timeout_ms"] = 1
@@ -267,12 +299,22 @@ func stop(ctx context.Context, s *session, f *flags) error {
 	}, func(it supervisor.Item) { fmt.Fprintf(s.out, "%s#%d %s\n", it.Name, it.ID, "stopped") })
 }
 
+// active are the ids of what runs or will.
+func (s *session) active(ctx context.Context) (ids []string, err error) {
+	var list []supervisor.Item
+	err = s.call(ctx, "viscript.ps", nil, &list, false)
+	for _, it := range list {
+		ids = append(ids, strconv.FormatUint(it.ID, 10))
+	}
+	return ids, err
+}
+
 func restart(ctx context.Context, s *session, f *flags) error {
 	ids, err := f.parse(1, -1, false)
 	if err != nil {
 		return err
 	}
-	return each(s, f, ids, func(id string) (it supervisor.Item, err error) {
+	return each(ctx, s, f, ids, func(id string) (it supervisor.Item, err error) {
 		return it, s.call(ctx, "viscript.restart", obj{"id": id}, &it, true)
 	}, func(it supervisor.Item) { fmt.Fprintf(s.out, "%s#%d %s\n", it.Name, it.ID, it.State) })
 }
