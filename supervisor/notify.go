@@ -93,11 +93,12 @@ func (s *Supervisor) listenNotify(id uint64, uid int) *net.UnixConn {
 	return c
 }
 
-// hear takes what the app says until the socket is closed.
+// hear takes what the app says until the socket is closed. Descriptors that come along are not taken, so the kernel closes
+// them: that is what a BARRIER waits for, and nothing is kept for FDSTORE.
 func (p *process) hear(c *net.UnixConn, tell func(said)) {
-	buf, oob := make([]byte, maxNotify), make([]byte, 128)
+	buf := make([]byte, maxNotify)
 	for {
-		n, _, _, _, err := c.ReadMsgUnix(buf, oob)
+		n, err := c.Read(buf)
 		if err != nil {
 			return
 		}

@@ -3,13 +3,17 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // reaches waits until an app is in a state, and returns it then.
@@ -254,6 +258,52 @@ func TestScheduled(t *testing.T) {
 	if it := stateOf(t, s, 1); it.App != "tick" {
 		t.Errorf("%+v", it)
 	}
+}
+
+// TestNotifyDescriptors: what passes descriptors beside its words (BARRIER, FDSTORE) gets them closed, and costs none here.
+func TestNotifyDescriptors(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "apps: {sh: {path: /bin/sleep, default_args: [1000], ready: {notify: true}}}\n")
+	s, _ := w.run()
+	s.mustStart(t, "sh")
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	for _, text := range []string{"READY=1", "BARRIER=1", "FDSTORE=1\nFDNAME=x", "STATUS=with one", "no variable"} {
+		r, p, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if err := unix.Sendmsg(fd, []byte(text), unix.UnixRights(int(p.Fd())), &unix.SockaddrUnix{Name: s.notifyPath(1)}, 0); err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+		r.SetReadDeadline(time.Now().Add(15 * time.Second))
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%q: the descriptor stays open: %v", text, err)
+		}
+	}
+	if it := s.reaches(t, "sh", Ready, ""); it.Status != "with one" {
+		t.Errorf("%+v", it)
+	}
+}
+
+// TestSystemdNotify: the program that shell scripts use, which waits until it was heard.
+func TestSystemdNotify(t *testing.T) {
+	t.Parallel()
+	path, err := exec.LookPath("systemd-notify")
+	if err != nil {
+		t.Skip("systemd-notify is not installed")
+	}
+	s, _ := newWorld(t, "apps: {sh: {path: /bin/sh, default_args: [-c, '"+path+" --ready --status=\"3 peers\" && echo heard; exec sleep 1000'], ready: {notify: true}}}\n").run()
+	s.mustStart(t, "sh")
+	if it := s.reaches(t, "sh", Ready, ""); it.Status != "3 peers" {
+		t.Errorf("%+v", it)
+	}
+	s.says(t, "sh", "heard")
 }
 
 func FuzzNotify(f *testing.F) {
