@@ -19,5 +19,8 @@ func ReleaseKillSwitch() error { return errors.ErrUnsupported }
 // KillSwitchState returns errors.ErrUnsupported.
 func KillSwitchState() (Locked, error) { return Locked{}, errors.ErrUnsupported }
 
+// Gateways returns errors.ErrUnsupported.
+func Gateways() ([]netip.Addr, error) { return nil, errors.ErrUnsupported }
+
 // Hold returns errors.ErrUnsupported.
 func (*Net) Hold(string, uint32, []netip.Prefix) error { return errors.ErrUnsupported }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -165,6 +166,24 @@ func LocalPrefixes(except string) ([]netip.Prefix, error) {
 		for _, a := range addrs {
 			if p, ok := prefixOf(a.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
 				out = append(out, p.Masked())
+			}
+		}
+	}
+	return out, nil
+}
+
+// Gateways lists the routers of the main table's default routes.
+func Gateways() ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, v6 := range []bool{false, true} {
+		routes, err := netlink.RouteListFiltered(family(v6), &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+		if err != nil {
+			return nil, fmt.Errorf("list routes: %w", err)
+		}
+		for _, r := range routes {
+			a, ok := netip.AddrFromSlice(r.Gw)
+			if a = a.Unmap(); ok && !a.IsLinkLocalUnicast() && !slices.Contains(out, a) {
+				out = append(out, a)
 			}
 		}
 	}

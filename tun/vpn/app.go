@@ -386,6 +386,7 @@ func (a *App) update(f func(*Status)) {
 func (a *App) Status() Status {
 	a.mu.Lock()
 	s := a.status
+	s.Mark = a.mark
 	if s.Server != nil {
 		c := *s.Server
 		c.Clients = slices.Clone(c.Clients)

@@ -19,6 +19,7 @@ var errEchoRights = errors.New("no right to a raw socket")
 const (
 	icmpEcho      = 8
 	icmpEchoReply = 0
+	icmpEcho6     = 128
 	icmpLen       = 8
 )
 
@@ -61,13 +62,18 @@ func appendEcho(b []byte) []byte {
 	var token [16]byte
 	rand.Read(token[:]) // never fails
 	b = append(b, token[:]...)
+	binary.BigEndian.PutUint16(b[start+2:], checksum(b[start:]))
+	return b
+}
+
+// checksum is that of RFC 1071 over an even number of bytes.
+func checksum(p []byte) uint16 {
 	var sum uint32
-	for p := b[start:]; len(p) >= 2; p = p[2:] {
+	for ; len(p) >= 2; p = p[2:] {
 		sum += uint32(binary.BigEndian.Uint16(p))
 	}
 	sum = sum>>16 + sum&0xffff
-	binary.BigEndian.PutUint16(b[start+2:], ^uint16(sum>>16+sum))
-	return b
+	return ^uint16(sum>>16 + sum)
 }
 
 func isEchoReply(b, question []byte) bool {

@@ -36,6 +36,7 @@ type Status struct {
 	RxRate  float64    `json:"rx_bps"` // bits a second since the status was last made
 	TxRate  float64    `json:"tx_bps"`
 
+	Mark       int            `json:"mark,omitempty"`        // of the node's own packets
 	KillSwitch *netcfg.Locked `json:"kill_switch,omitempty"` // what of it is in force
 
 	Accepted []AcceptedStatus `json:"accepted,omitempty"` // subnets of others

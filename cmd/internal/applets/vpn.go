@@ -2,16 +2,13 @@ package applets
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
 	"sort"
 	"strings"
-	"time"
 
 	"skywire/cmd/internal/applet"
-	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
 	"skywire/tun"
@@ -206,72 +203,6 @@ func vpnPrefix(flag, word string) (netip.Prefix, error) {
 		return p, fmt.Errorf("--%s %q is no CIDR such as 192.168.9.0/24", flag, word)
 	}
 	return p.Masked(), nil
-}
-
-// vpnReport is what vpn status --json prints.
-type vpnReport struct {
-	Name string `json:"name"`
-	PID  int    `json:"pid"`
-	vpn.Status
-}
-
-func vpnStatus(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "vpn status", "[--json]", "Prints what the vpn of this box does: state, server, addresses, bytes, and where packets to the internet would go.")
-	name := f.String("name", "", "`NAME` of the app, where several run")
-	if _, err := f.Parse(0, 0); err != nil {
-		return f.Exit(err)
-	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
-		r, err := vpnAsk(ctx, node, *name)
-		if err != nil {
-			return err
-		}
-		if f.JSON {
-			return e.PrintJSON(r)
-		}
-		vpnPrint(e, r)
-		return nil
-	})
-}
-
-// vpnAsk finds the vpn beside the node and asks it.
-func vpnAsk(ctx context.Context, node *app.Client, name string) (vpnReport, error) {
-	var all []struct {
-		Name, Kind string
-		PID        int
-	}
-	if err := node.Call(ctx, "app.list", nil, &all); err != nil {
-		return vpnReport{}, err
-	}
-	for _, a := range all {
-		if a.Kind != vpnKind || name != "" && a.Name != name {
-			continue
-		}
-		r := vpnReport{Name: a.Name, PID: a.PID}
-		err := node.Call(ctx, "app.call", app.CallParams{App: a.Name, Method: "status", Params: json.RawMessage("{}")}, &r.Status)
-		return r, err
-	}
-	return vpnReport{}, applet.WithCode(applet.NotRunning, errors.New("no vpn runs beside this node; start one with: skywire vpn up"))
-}
-
-func vpnPrint(e *applet.Env, r vpnReport) {
-	p := func(format string, args ...any) { fmt.Fprintf(e.Stdout, format+"\n", args...) }
-	p("%s (pid %d): %s on %s, address %s, mtu %d, up %s", r.Name, r.PID, r.State, r.Device, r.Address, r.MTU,
-		time.Since(r.Started).Round(time.Second))
-	p("  %s received, %s sent", applet.Bytes(r.RxBytes), applet.Bytes(r.TxBytes))
-	vpnPrintUp(p, r.Status)
-	vpnPrintDNS(p, r.DNS)
-	if r.Server != nil {
-		vpnPrintServer(p, r.Server)
-	}
-	if r.Client != nil {
-		vpnPrintClient(p, r.Client)
-	}
 }
 
 func vpnYesNo(b bool) string {

@@ -88,21 +88,3 @@ func vpnClient(ctx context.Context, e *applet.Env) int {
 	c.Server = nil
 	return f.Duty(ctx, func(ctx context.Context) error { return runVPN(ctx, f, c) })
 }
-
-// vpnPrintClient prints the client's part of the status, a line a call of p.
-func vpnPrintClient(p func(format string, args ...any), c *vpn.ClientStatus) {
-	p("  client of %s", c.Server)
-	if c.IPv4.IsValid() {
-		p("    address %s, gateway %s, rtt %.1f ms", c.IPv4, c.Gateway, c.RTT)
-		p("    exit: %s, IPv6 through it: %s, networks: %s", vpnYesNo(c.Exit), vpnYesNo(c.IPv6), vpnJoin(c.Subnets))
-	}
-	if len(c.Refused) > 0 {
-		p("    offered and not taken: %s", vpnJoin(c.Refused))
-	}
-	if c.LeakCheck != "" {
-		p("    leak check: %s", c.LeakCheck)
-	}
-	if c.Error != "" {
-		p("    %s", c.Error)
-	}
-}
