@@ -1,4 +1,4 @@
-# make build · man · test · check · bench · bench-e2e · bench-slow · fuzz · size · repro · demo · install · clean
+# make build · man · test · check · bench · bench-e2e · bench-slow · bench-socks · fuzz · size · repro · demo · install · clean
 # Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
 
 GO        ?= go
@@ -8,6 +8,8 @@ PREFIX    ?= /usr/local
 DESTDIR   ?=
 BENCHTIME ?= 300ms
 FUZZTIME  ?= 5s
+# What makes packages. 2.48 does not build: a module that it needs is gone.
+NFPM      := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 # DEMO=check runs the demo without the shell at its end.
 DEMO      ?=
 
@@ -53,7 +55,7 @@ compile = GOOS=$(call part,$(1),1) GOARCH=$(call part,$(1),2) GOARM=$(if $(filte
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-doc fuzz demo install clean
+.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-socks bench-doc fuzz demo install clean
 
 all: build
 
@@ -165,6 +167,12 @@ bench-e2e:
 bench-slow:
 	@.ci/tools bench
 	$(GO) test -tags bench -count=1 -v -timeout 60m -run '^TestBenchSlow$$' ./cmd/skywire
+
+# The proxy beside microsocks and dante on one box, and over an exit 50 ms away beside ssh -D and microsocks through
+# wireguard-go: five minutes, as root. SKYWIRE_BENCH_ variables: cmd/skywire/bench_socks_linux_test.go.
+bench-socks:
+	@.ci/tools bench
+	$(GO) test -tags bench -count=1 -v -timeout 30m -run '^TestBenchSocks$$' ./cmd/skywire
 
 # The last results of both, part by part, become the figures of BENCH.md.
 bench-doc:

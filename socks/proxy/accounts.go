@@ -195,7 +195,7 @@ type ClientReport struct {
 	Associations int    `json:"associations"` // now
 	Accepted     uint64 `json:"accepted"`
 	Refused      uint64 `json:"refused"`
-	Sent         uint64 `json:"tx_bytes"` // to targets, of connections that ended and of datagrams
+	Sent         uint64 `json:"tx_bytes"` // to the client, of connections that ended and of datagrams
 	Received     uint64 `json:"rx_bytes"`
 }
 

@@ -257,7 +257,7 @@ func (a *association) send(d socks.Datagram, addr netip.Addr, now time.Time) {
 		a.e.c.Log.Debug("datagram not sent", "peer", a.peer.Short(), "err", err)
 		return
 	}
-	a.e.count(a.peer, len(d.Payload), 0)
+	a.e.count(a.peer, 0, len(d.Payload))
 }
 
 // mayAnswer checks the policy and opens the filter for the target's answers.
@@ -326,7 +326,7 @@ func (a *association) down() {
 		if _, err := a.flow.Write(buf[head-len(h) : head+n]); err != nil {
 			return
 		}
-		a.e.count(a.peer, 0, n)
+		a.e.count(a.peer, n, 0)
 	}
 }
 
@@ -344,7 +344,7 @@ func (a *association) deadline() time.Time {
 
 func (a *association) drop() { a.e.stats.dropped.Add(1) }
 
-// count adds a datagram to the figures.
+// count adds a datagram to the figures, seen from this box: sent into the mesh, received from it.
 func (e *Exit) count(peer key.Public, sent, received int) {
 	e.stats.datagrams.Add(1)
 	e.stats.sent.Add(uint64(sent))
