@@ -163,7 +163,8 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	}
 	if v.Name == "" {
 		v.Name = socksClientKind
-		if _, port, err := net.SplitHostPort(v.Listen); err == nil && port != "1080" {
+		first, _, _ := strings.Cut(v.Listen, ",")
+		if _, port, err := net.SplitHostPort(first); err == nil && port != "1080" && !strings.HasPrefix(first, "unix:") {
 			v.Name += "-" + port // several clients beside one node
 		}
 	}
