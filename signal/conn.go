@@ -72,6 +72,12 @@ func (r *Request) Bind(v any) error {
 	return nil
 }
 
+// Drop closes the descriptors that came along, for a method that takes none.
+func (r *Request) Drop() {
+	closeFiles(r.Files)
+	r.Files = nil
+}
+
 // Reply is a result that takes descriptors along. The Conn closes Files after sending.
 type Reply struct {
 	Result any

@@ -241,6 +241,11 @@ func TestHostileLines(t *testing.T) {
 		{"batch", `[{"jsonrpc":"2.0","id":1,"method":"echo"}]` + "\n", `"code":-32600`, nil},
 		{"no method", `{"jsonrpc":"2.0"}` + "\n", `"code":-32600`, nil},
 		{"method is a number", `{"jsonrpc":"2.0","id":1,"method":5}` + "\n", `"code":-32600`, nil},
+		{"id is null", `{"jsonrpc":"2.0","id":null,"method":"echo"}` + "\n", `"id":null,"error":{"code":-32600`, nil},
+		{"id is an object", `{"jsonrpc":"2.0","id":{"a":1},"method":"echo"}` + "\n", `"id":null,"error":{"code":-32600`, nil},
+		{"id is below zero", `{"id":-7.5e3,"method":"echo","params":[1]}` + "\n", `"id":-7.5e3,"result":[1]`, nil},
+		{"longest line", longest(0), `"id":7,"error":{"code":-32601`, nil},
+		{"a byte longer", longest(1), "", ErrLineTooLong},
 		{"unknown method", `{"jsonrpc":"2.0","id":"a","method":"x"}` + "\n", `"id":"a","error":{"code":-32601`, nil},
 		{"empty lines", "\n\r\n" + `{"jsonrpc":"2.0","id":7,"method":"echo","params":[1]}` + "\n", `"id":7,"result":[1]`, nil},
 		{"answer to nothing", `{"jsonrpc":"2.0","id":99,"result":1}` + "\n" + `{"jsonrpc":"2.0","id":7,"method":"echo"}` + "\n", `"id":7`, nil},
@@ -272,6 +277,12 @@ func TestHostileLines(t *testing.T) {
 			}
 		})
 	}
+}
+
+// longest is a request of the greatest length, newline included, and so many bytes more.
+func longest(more int) string {
+	const head, foot = `{"id":7,"method":"size","params":["`, `"]}` + "\n"
+	return head + strings.Repeat("x", MaxLine+more-len(head)-len(foot)) + foot
 }
 
 func socketPath(t *testing.T) string {

@@ -14,6 +14,10 @@ import (
 // serve starts the goroutine that answers one request.
 func (c *Conn) serve(ctx context.Context, m message, files []*os.File, handlers *sync.WaitGroup) error {
 	key := string(m.ID)
+	if k := key[0]; k != '"' && k != '-' && (k < '0' || k > '9') {
+		closeFiles(files)
+		return c.write(message{ID: json.RawMessage("null"), Error: Errorf(ErrInvalid, "an id is a number or a string")}, nil)
+	}
 	c.mu.Lock()
 	_, twice := c.serving[key]
 	// The peer may have an answer, and ask again, before the goroutine that wrote it is done: twice the number are open

@@ -23,6 +23,15 @@ func TestSpec(t *testing.T) {
 			t.Errorf("SPEC.md lacks %q", row)
 		}
 	}
+	for _, limit := range []string{
+		fmt.Sprintf("at most %d,%03d,%03d bytes", MaxLine/1000000, MaxLine/1000%1000, MaxLine%1000), fmt.Sprintf("at most %d: they ride", MaxFiles),
+		fmt.Sprintf("at once (%d), or more than %d MiB", MaxRequests, MaxHeld>>20), fmt.Sprintf("not finished within %.0f s", LineTimeout.Seconds()),
+		fmt.Sprintf("takes nothing for %.0f s", WriteTimeout.Seconds()), fmt.Sprintf("%d connections at once", MaxConns),
+	} {
+		if !strings.Contains(string(b), limit) {
+			t.Errorf("SPEC.md lacks %q", limit)
+		}
+	}
 	if n := strings.Count(string(b), "\n| -3"); n != len(all) {
 		t.Errorf("SPEC.md has %d errors, the code %d", n, len(all))
 	}

@@ -132,9 +132,7 @@ type params struct {
 
 // control answers one request.
 func (s *Supervisor) control(ctx context.Context, r *signal.Request, who Caller, at *attachments) (any, error) {
-	for _, f := range r.Files {
-		f.Close()
-	}
+	r.Drop()
 	var p params
 	if err := r.Bind(&p); err != nil {
 		return nil, err
@@ -424,7 +422,11 @@ func follow(ctx context.Context, r *signal.Request, ring *Ring, p params, show f
 	if lines = filter(lines); n >= 0 {
 		lines = lines[max(0, len(lines)-n):]
 	}
-	if !p.Follow {
+	switch {
+	case p.Follow:
+	case p.Cursor != nil: // who goes on from the last of them misses none
+		return render(lines[:fits(lines)], show), nil
+	default:
 		return render(newest(lines), show), nil
 	}
 	for {

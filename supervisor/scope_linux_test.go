@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +54,35 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
+// TestSpecScopes: the specification names every method, and no other, with the scope that it needs.
+func TestSpecScopes(t *testing.T) {
+	t.Parallel()
+	b, err := os.ReadFile("../signal/SPEC.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Split(line, "|")
+		if len(f) < 3 || !slices.Contains([]string{"read", "operate", "admin"}, strings.TrimSpace(f[1])) {
+			continue
+		}
+		words, _, _ := strings.Cut(strings.ReplaceAll(f[2], "`", ""), " and the above")
+		for _, name := range strings.Fields(strings.ReplaceAll(words, "viscript.", "")) {
+			want["viscript."+name] = strings.TrimSpace(f[1])
+		}
+	}
+	for _, m := range methods() {
+		if want[m.Name] != m.Scope {
+			t.Errorf("%s needs %s, SPEC.md says %q", m.Name, m.Scope, want[m.Name])
+		}
+		delete(want, m.Name)
+	}
+	if len(want) != 0 {
+		t.Errorf("SPEC.md has methods that there are not: %v", want)
+	}
+}
+
 // TestScopes: every method needs what it needs, over a stream of another box, and changes are recorded with who asked.
 func TestScopes(t *testing.T) {
 	t.Parallel()
@@ -93,5 +124,43 @@ func TestScopes(t *testing.T) {
 	}
 	if !found {
 		t.Error("no record of who stopped it")
+	}
+}
+
+// TestLongAnswers: whoever reads lines by cursor, in answers that hold only some of them, gets each of them once.
+func TestLongAnswers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `apps: {sh: {path: /bin/sh, log_bytes: 4000000, log: {rate: 0}, default_args: [-c, 'l=$(printf %03000d 0); i=0; while [ $i -lt 400 ]; do i=$((i+1)); echo $i $l; done'], restart: never}}`)
+	s, _ := w.run()
+	s.mustStart(t, "sh")
+	s.reaches(t, "sh", Exited, "")
+	c := operator(t, s, Read)
+	for _, first := range []int{0, 300} {
+		cursor, got, answers := uint64(1), 0, 0
+		for {
+			var lines []Line
+			if err := c.Call(t.Context(), "viscript.logs", params{ID: "sh", Cursor: &cursor, First: first}, &lines); err != nil {
+				t.Fatal(err)
+			}
+			if len(lines) == 0 {
+				break
+			}
+			answers++
+			for _, l := range lines {
+				if l.Seq != cursor {
+					t.Fatalf("line %d where %d was due", l.Seq, cursor)
+				}
+				if cursor++; l.Stream == streamOut {
+					got++
+				}
+			}
+		}
+		if got != 400 || answers < 4 {
+			t.Errorf("%d lines in %d answers", got, answers)
+		}
+	}
+	var last []Line
+	if err := c.Call(t.Context(), "viscript.logs", params{ID: "sh"}, &last); err != nil || !strings.HasPrefix(last[len(last)-1].Text, "400 ") && last[len(last)-1].Stream != streamNote {
+		t.Errorf("without a cursor: %d lines, %v", len(last), err)
 	}
 }

@@ -155,6 +155,7 @@ func (m *member) session(ctx context.Context, nc net.Conn, proven bool) bool {
 }
 
 func (m *member) handle(_ context.Context, r *signal.Request) (any, error) {
+	r.Drop()
 	switch r.Method {
 	case "ping":
 		return map[string]int{"pid": os.Getpid()}, nil

@@ -113,6 +113,7 @@ func (h *Hub) Attach(ctx context.Context, id uint64, rw io.ReadWriteCloser) {
 		old.conn.Close()
 	}
 	conn.SetHandler(func(_ context.Context, r *signal.Request) (any, error) {
+		r.Drop()
 		if r.Method == "hello" {
 			return h.hello(r, id, cl)
 		}
@@ -139,6 +140,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 			}
 		}()
 		return func(_ context.Context, r *signal.Request) (any, error) {
+			r.Drop()
 			mu.Lock()
 			defer mu.Unlock()
 			switch {

@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -206,4 +207,43 @@ func TestServeUnixHasCredentials(t *testing.T) {
 	}
 	cancel()
 	<-ended
+}
+
+// TestFilesOfApps: an app that passes descriptors gets them closed, with whatever it sends them.
+func TestFilesOfApps(t *testing.T) {
+	t.Parallel()
+	mine, theirs, err := signal.Pair()
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := New(Config{})
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	wg.Go(func() { h.Attach(ctx, 7, mine) })
+	nc, err := net.FileConn(theirs)
+	theirs.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := signal.NewConn(nc, nil)
+	wg.Go(func() { c.Run(ctx) })
+	defer c.Close()
+	for _, method := range []string{"ready", "hello", "status", "ready", "watchdog", "nosuch"} {
+		r, p, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		c.CallFile(ctx, method, map[string]any{"proto": []int{1}, "text": "x"}, nil, p)
+		p.Close()
+		r.SetReadDeadline(time.Now().Add(15 * time.Second))
+		if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("%s: the descriptor stays open: %v", method, err)
+		}
+	}
 }
