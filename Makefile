@@ -174,13 +174,18 @@ bench-socks:
 	@.ci/tools bench
 	$(GO) test -tags bench -count=1 -v -timeout 30m -run '^TestBenchSocks$$' ./cmd/skywire
 
-# The last results of both, part by part, become the figures of BENCH.md.
+# The last results of all three, part by part, become the figures of mesh/forward/BENCH.md and socks/BENCH.md.
 bench-doc:
 	@{ sed '/^<!-- figures -->/q' mesh/forward/BENCH.md; echo; \
 	  for p in direct relay relay3 cut core forwarding impaired streams slow-direct slow-relay; do \
 	    f=$(OUT)/bench/results/$$p.md; if [ -f $$f ]; then cat $$f; fi; \
 	  done; sed -n '/^<!-- end -->/,$$p' mesh/forward/BENCH.md; } >$(OUT)/BENCH.md
 	@mv $(OUT)/BENCH.md mesh/forward/BENCH.md
+	@{ sed '/^<!-- figures -->/q' socks/BENCH.md; echo; \
+	  for p in socks-local socks-far; do \
+	    f=$(OUT)/bench/results/$$p.md; if [ -f $$f ]; then cat $$f; fi; \
+	  done; sed -n '/^<!-- end -->/,$$p' socks/BENCH.md; } >$(OUT)/BENCH.md
+	@mv $(OUT)/BENCH.md socks/BENCH.md
 
 fuzz:
 	@for p in $$($(GO) list ./...); do \

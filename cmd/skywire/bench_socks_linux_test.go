@@ -60,6 +60,8 @@ var socksMeasures = []measure{
 	{"down 32", "Mbit/s, 32 connections", 1},
 	{"rss client", "MB at the client after all that", -1},
 	{"rss exit", "MB at the exit after all that", -1},
+	{"own client", "MB of that that no file backs: the rest is the binary, once for each process", -1},
+	{"own exit", "MB", -1},
 	{"rss conn", "kB a connection, 500 idle ones, both ends", -1},
 }
 
@@ -80,6 +82,9 @@ var socksGoals = []goal{
 	{"socks far", "down 32", "skywire", "ssh -D", 1},
 	{"socks far", "rss client", "skywire", "ssh -D", -1},
 	{"socks far", "rss exit", "skywire", "ssh -D", -1},
+	{"socks far", "own client", "skywire", "ssh -D", 0},
+	{"socks far", "own exit", "skywire", "ssh -D", 0},
+	{"socks far", "rss conn", "skywire", "ssh -D", -1},
 	{"socks far", "first byte", "skywire", "microsocks, wg", 0},
 	{"socks far", "down", "skywire", "microsocks, wg", 0},
 	{"socks far", "down 32", "skywire", "microsocks, wg", 0},
@@ -474,13 +479,14 @@ func (b *socksBench) measureMemory(y *socksWay) {
 	if y.procs == nil {
 		return
 	}
-	before := b.resident(y, b.client)
-	y.add("rss client", before/1e6)
-	all := before
+	all, own := b.resident(y, b.client)
+	y.add("rss client", all/1e6)
+	y.add("own client", own/1e6)
 	if b.exit != b.client {
-		exit := b.resident(y, b.exit)
-		y.add("rss exit", exit/1e6)
-		all += exit
+		rss, own := b.resident(y, b.exit)
+		y.add("rss exit", rss/1e6)
+		y.add("own exit", own/1e6)
+		all += rss
 	}
 	const idle, programs = 500, 25
 	var mu sync.Mutex // guards conns and failed
@@ -508,9 +514,10 @@ func (b *socksBench) measureMemory(y *socksWay) {
 	if failed != nil {
 		b.t.Logf("%s holds %d idle connections, then: %v", y.name, len(conns), failed)
 	}
-	after := b.resident(y, b.client)
+	after, _ := b.resident(y, b.client)
 	if b.exit != b.client {
-		after += b.resident(y, b.exit)
+		rss, _ := b.resident(y, b.exit)
+		after += rss
 	}
 	if len(conns) == idle {
 		y.add("rss conn", (after-all)/1e3/idle)
@@ -520,17 +527,16 @@ func (b *socksBench) measureMemory(y *socksWay) {
 	}
 }
 
-// resident adds up the memory of a way's programs in a box, children too.
-func (b *socksBench) resident(y *socksWay, box string) float64 {
+// resident adds up the memory of a way's programs in a box, children too, and the part of it that no file backs.
+func (b *socksBench) resident(y *socksWay, box string) (rss, own float64) {
 	b.t.Helper()
 	var ns unix.Stat_t
 	b.must(unix.Stat("/run/netns/"+b.box[box].NS, &ns))
 	dirs, err := filepath.Glob("/proc/[0-9]*")
 	b.must(err)
-	sum := 0.0
 	for _, d := range dirs {
-		var own unix.Stat_t
-		if unix.Stat(d+"/ns/net", &own) != nil || own.Ino != ns.Ino {
+		var net unix.Stat_t
+		if unix.Stat(d+"/ns/net", &net) != nil || net.Ino != ns.Ino {
 			continue
 		}
 		comm, err := os.ReadFile(d + "/comm")
@@ -540,17 +546,27 @@ func (b *socksBench) resident(y *socksWay, box string) float64 {
 		if words, err := os.ReadFile(d + "/cmdline"); err != nil || strings.Contains(string(words), "--optimistic") {
 			continue
 		}
-		statm, err := os.ReadFile(d + "/statm")
-		if f := strings.Fields(string(statm)); err == nil && len(f) > 1 {
-			n, err := strconv.ParseFloat(f[1], 64)
-			b.must(err)
-			sum += n * float64(os.Getpagesize())
+		status, err := os.ReadFile(d + "/status")
+		if err != nil {
+			continue
 		}
+		rss, own = rss+kilobytes(string(status), "VmRSS:"), own+kilobytes(string(status), "RssAnon:")
 	}
-	if sum == 0 {
+	if rss == 0 {
 		b.must(errors.New(y.name + " has no program in " + box))
 	}
-	return sum
+	return rss, own
+}
+
+// kilobytes reads a line of /proc/PID/status, in bytes.
+func kilobytes(status, name string) float64 {
+	_, rest, _ := strings.Cut(status, name)
+	f := strings.Fields(rest)
+	if len(f) == 0 {
+		return 0
+	}
+	n, _ := strconv.ParseFloat(f[0], 64)
+	return n * 1024
 }
 
 // reportSocks writes PART.json and PART.md.
