@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -360,6 +361,56 @@ func TestE2EVPNLimits(t *testing.T) {
 		t.Error("a restart of the server gives quota")
 	}
 	w.pings("c", w.address("s")) // the mesh itself has no quota
+}
+
+// TestE2EVPNApart: clients do not reach each other through the server unless it says so, and a closed server shows nothing of
+// itself.
+func TestE2EVPNApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "vpsa")
+	w.boxes("s", "c", "d")
+	w.hub("s", "c", "d")
+	w.node("s")
+	for _, n := range []string{"c", "d"} {
+		w.node(n, "--peer", w.peer("s", "10.1.0.1"))
+		w.reach(n, "s")
+	}
+	w.plain("lan")
+	w.must(w.lab.Wire(w.end("s", "lan", "192.168.9.1/24"), w.end("lan", "eth0", lanIPv4+"/24")))
+	w.must(w.box["lan"].IP("route add default via 192.168.9.1"))
+	for _, b := range []string{"s", "d", "lan"} {
+		w.listen(b, "[::]:80")
+	}
+	words := []string{"vpn", "server", "--subnet", "192.168.9.0/24", "--allow", "any"}
+	w.start("s", "vpn", words...)
+	w.vpnStatus("s", vpnUpState)
+	for _, n := range []string{"c", "d"} {
+		w.start(n, "vpn", "vpn", "client", "--server", w.key["s"], "--accept", "100.64.0.0/10")
+		w.vpnStatus(n, vpnConnected)
+	}
+	other := w.vpnStatus("d", vpnConnected).Client.IPv4.String()
+	self := w.address("s")
+	check := func(addr string, want bool) {
+		t.Helper()
+		if got := w.tries("c", net.JoinHostPort(addr, "80")); got != want {
+			t.Errorf("client reaches %s: %v, want %v", addr, got, want)
+		}
+	}
+	check(lanIPv4, true)
+	check(other, false)
+	check(self, true)
+	w.must(w.run["s vpn"].Stop(10 * time.Second))
+	w.start("s", "vpn", append(words, "--client-to-client", "--closed")...)
+	for _, n := range []string{"c", "d"} {
+		w.vpnStatus(n, func(s vpn.Status) bool {
+			return vpnConnected(s) && slices.Contains(s.Client.Subnets, vpn.DefaultPool())
+		})
+	}
+	check(lanIPv4, true)
+	check(other, true)
+	check(self, false)
+	check("192.168.9.1", false)
+	w.pings("c", self)
 }
 
 // neverEnding reads as zeros.

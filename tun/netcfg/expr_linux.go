@@ -39,6 +39,9 @@ func leaves(device string, op expr.CmpOp) []expr.Any {
 func source(p netip.Prefix) []expr.Any      { return address(p, 12, 8) }
 func destination(p netip.Prefix) []expr.Any { return address(p, 16, 24) }
 
+// familyExprs is how many expressions of address ask for the family.
+const familyExprs = 2
+
 // address matches an address of the network header at the offset for its family.
 func address(p netip.Prefix, offset4, offset6 uint32) []expr.Any {
 	proto, offset, length := byte(unix.NFPROTO_IPV4), offset4, uint32(4)

@@ -31,7 +31,7 @@ func (n *Net) Firewall(group string, fw Firewall) error {
 			if err := b.gateway(*fw.Gateway); err != nil {
 				return err
 			}
-			n.nat = fw.Gateway.NAT
+			n.nat, n.gateway = fw.Gateway.NAT, fw.Gateway.Gateway
 			if err := b.addClients(n.clients); err != nil {
 				return err
 			}

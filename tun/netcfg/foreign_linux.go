@@ -3,6 +3,7 @@ package netcfg
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -10,11 +11,12 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
 )
 
 // openForeign puts a rule at the head of every chain of other programs that forwards, or takes in, with the policy to
 // drop (OpenWrt's fw4, ufw, docker): forwarding is judged by our own table, of input only ICMP is let in, so that a
-// client can prove the way. It is best effort: a chain that cannot be changed is logged.
+// client can prove the way, and questions for names to the gateway. It is best effort: a chain that cannot be changed is logged.
 func (n *Net) openForeign(group string, c *nftables.Conn) {
 	n.addForeign(group, c)
 	if b, err := os.ReadFile("/proc/net/ip_tables_names"); err == nil && strings.Contains(string(b), "filter") {
@@ -52,7 +54,7 @@ func (n *Net) addForeign(group string, c *nftables.Conn) {
 		}
 		e := entry{Kind: kindForeign, Group: group, Device: n.c.Device, Foreign: f}
 		err := n.change(e, func() error {
-			for _, x := range foreignRules(n.c.Device, hook, ch.Table.Family) {
+			for _, x := range foreignRules(n.c.Device, hook, ch.Table.Family, n.gateway) {
 				c.InsertRule(&nftables.Rule{
 					Table: ch.Table, Chain: ch, Exprs: x,
 					UserData: userdata.AppendString(nil, userdata.TypeComment, f.Comment),
@@ -90,7 +92,7 @@ func closedHook(ch *nftables.Chain) (hook nftables.ChainHook, ok bool) {
 	return *ch.Hooknum, *ch.Hooknum == *nftables.ChainHookForward || *ch.Hooknum == *nftables.ChainHookInput
 }
 
-func foreignRules(device string, hook nftables.ChainHook, f nftables.TableFamily) (rules [][]expr.Any) {
+func foreignRules(device string, hook nftables.ChainHook, f nftables.TableFamily, gateway []netip.Prefix) (rules [][]expr.Any) {
 	if hook == *nftables.ChainHookForward {
 		return [][]expr.Any{
 			concat([][]expr.Any{arrives(device), accept()}),
@@ -102,6 +104,18 @@ func foreignRules(device string, hook nftables.ChainHook, f nftables.TableFamily
 	}
 	if f != nftables.TableFamilyIPv4 {
 		rules = append(rules, concat([][]expr.Any{arrives(device), icmp(true), accept()}))
+	}
+	for _, p := range gateway {
+		if p.Addr().Is6() && f == nftables.TableFamilyIPv4 || p.Addr().Is4() && f == nftables.TableFamilyIPv6 {
+			continue
+		}
+		to := destination(p)
+		if f != nftables.TableFamilyINet {
+			to = to[familyExprs:] // the nft program cannot print what asks for the family in a table of one
+		}
+		for _, proto := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+			rules = append(rules, concat([][]expr.Any{arrives(device), to, port(proto, 53), accept()}))
+		}
 	}
 	return rules
 }

@@ -20,6 +20,7 @@ type Net struct {
 	j       *journal
 	clients map[netip.Addr]*Client // of the gateway
 	nat     bool                   // the gateway hides them
+	gateway []netip.Prefix         // its own addresses
 }
 
 // Open locks the device for this process and takes back what an earlier run left behind.

@@ -67,7 +67,7 @@ func (s *ServerConfig) validate() error {
 		}
 		words = append(words, n.Allow...)
 	}
-	if len(s.Subnets) > maxSubnets {
+	if len(s.Subnets) >= maxSubnets {
 		return fmt.Errorf("%d subnets: at most %d fit an answer", len(s.Subnets), maxSubnets)
 	}
 	for _, w := range words {

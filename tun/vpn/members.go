@@ -65,16 +65,16 @@ func (a *App) takeCertified(ctx context.Context) {
 		return
 	}
 	if err := a.net.Address(groupMember, host(id.IPv4)); err != nil {
-		a.log.Warn("address of the certificate not taken", "ipv4", id.IPv4, "err", err)
+		a.log.Warn("address of the certificate not taken", "addr", id.IPv4, "err", err)
 		return
 	}
 	for _, b := range id.Blocks {
 		err := a.net.Route(groupMember, netcfg.Route{Prefix: b, Source: id.IPv4})
 		if err != nil && !errors.Is(err, netcfg.ErrRouteExists) {
-			a.log.Warn("members' addresses not reached", "prefix", b, "err", err)
+			a.log.Warn("members' addresses not reached", "subnet", b, "err", err)
 		}
 	}
-	a.log.Info("address of the certificate up", "ipv4", id.IPv4)
+	a.log.Info("address of the certificate up", "addr", id.IPv4)
 }
 
 // certified is the IPv4 address of our certificate, invalid if there is none.

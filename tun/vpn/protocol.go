@@ -37,8 +37,6 @@ type Answer struct {
 	UpRate    uint64  `json:"up_limit,omitempty"` // bits a second from the client; 0: no limit
 	DownRate  uint64  `json:"down_limit,omitempty"`
 	QuotaLeft *uint64 `json:"quota_left,omitempty"` // bytes; nil: no quota
-	// Peers is where the server's other clients are, if they may be reached.
-	Peers netip.Prefix `json:"peers,omitzero"`
 }
 
 // ParseRequest reads a client's request.
@@ -76,9 +74,6 @@ func ParseAnswer(b []byte) (Answer, error) {
 			return Answer{}, fmt.Errorf("%w: subnet %d", ErrProtocol, i)
 		}
 		a.Subnets[i] = p.Masked()
-	}
-	if a.Peers.IsValid() && (!leasable(a.Peers.Addr()) || a.Peers.Bits() < DefaultPool().Bits()) {
-		return Answer{}, fmt.Errorf("%w: clients in %s", ErrProtocol, a.Peers)
 	}
 	return a, nil
 }

@@ -165,7 +165,7 @@ func (s *server) account(now time.Time) error {
 		return err
 	}
 	if s.books.turn(now) {
-		s.a.log.Info("quotas begin anew", "period", string(s.c.Limit.Period))
+		s.a.log.Info("quotas begin anew")
 		for k, m := range s.clients {
 			if err := s.setClient(k, m); err != nil {
 				return err
@@ -371,8 +371,8 @@ func (s *server) answer(k key.Public, m *member) ([]byte, error) {
 	if left, ok := s.books.left(k); ok {
 		a.QuotaLeft = &left
 	}
-	if m.grant.peers {
-		a.Peers = s.c.Pool
+	if m.grant.peers { // a network like any other, which clients have to accept
+		a.Subnets = append(slices.Clone(a.Subnets), s.c.Pool)
 	}
 	reply, err := a.Append(nil)
 	if err == nil && len(reply) > app.MaxHeader {
@@ -392,7 +392,7 @@ func (s *server) cut(m *member) {
 	s.a.mu.Lock()
 	defer s.a.mu.Unlock()
 	if err := s.a.net.DropClient(m.ipv4); err != nil {
-		s.a.log.Warn("client not taken out of the firewall; the node drops its packets", "ipv4", m.ipv4, "err", err)
+		s.a.log.Warn("client not taken out of the firewall; the node drops its packets", "addr", m.ipv4, "err", err)
 	}
 }
 
@@ -434,7 +434,7 @@ func (s *server) recheck(ctx context.Context) {
 		if g.same(m.grant) && (!id.IPv4.IsValid() || id.IPv4 == m.ipv4 || !s.c.Pool.Contains(id.IPv4)) {
 			continue
 		}
-		s.a.log.Info("lease ended: other rights", "peer", k.Short(), "member", id.Member)
+		s.a.log.Info("lease ended: other rights", "peer", k.Short())
 		if m.grant = g; g.nothing() {
 			s.cut(m)
 		}

@@ -245,10 +245,10 @@ func (s *subnets) watch(ctx context.Context, w *way) {
 		} else if lost++; lost >= wayLost {
 			w.up, w.why = false, "no answer through the tunnel"
 		}
-		now := w.up
+		now, why := w.up, w.why
 		s.mu.Unlock()
 		if was != now {
-			s.a.log.Info("server of accepted subnets", "name", w.name, "up", now)
+			s.a.log.Info("server of accepted subnets went or came", "name", w.name, "reason", why)
 			_ = s.settle(ctx, time.Now(), false) // at once; what goes wrong the next one says
 		}
 		if err == nil && !pause(ctx, wayEvery) {

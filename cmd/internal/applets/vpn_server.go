@@ -98,8 +98,8 @@ What names nobody of its own is for those of --allow. Who is revoked, or loses a
 included. Each client gets an IPv4 address, that of its certificate or one from 100.64.0.0/10 (--pool), always the same.
 Its packets leave under this box's own addresses, by nftables, IPv6 as well; --no-nat leaves that to you.
 
-Clients do not reach each other through this box (--client-to-client lets them), nor its own networks, unless a --subnet
-says so. An exit does not lead to private ranges; --allow-private opens these and this box's own networks. Services of
+Clients do not reach each other through this box (--client-to-client lets those that take its pool as a subnet: vpn
+client --accept 100.64.0.0/10), nor its own networks, unless a --subnet says so. An exit does not lead to private ranges; --allow-private opens these and this box's own networks. Services of
 this box at its mesh address are a matter of the mesh, as without a server: --closed leaves ICMP and names alone.
 
 --rate holds each client to so much in each direction, --quota to so many bytes both ways together; the kernel sees to
