@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net"
 	"net/netip"
-	"sync"
 	"testing"
 	"time"
 
@@ -94,27 +93,8 @@ func (c *udpCarrier) receive(e *stream.Endpoint) {
 }
 
 func benchEndpoint(b *testing.B) {
-	ids := [2]*key.Private{identity(b, 1), identity(b, 2)}
-	carriers := [2]*udpCarrier{newUDPCarrier(b), newUDPCarrier(b)}
-	var ends [2]*stream.Endpoint
-	var work sync.WaitGroup
-	ctx, cancel := context.WithCancel(context.Background())
-	for i, c := range carriers {
-		c.to = carriers[1-i].conn.LocalAddr().(*net.UDPAddr)
-		c.peer = ids[1-i].Public()
-		c.other = key.Open().Address(c.peer)
-		e, err := stream.New(stream.Config{Identity: ids[i], Network: key.Open(), Carrier: c})
-		if err != nil {
-			b.Fatal(err)
-		}
-		ends[i] = e
-		work.Go(func() { e.Run(ctx) })
-		work.Go(func() { c.receive(e) })
-	}
-	defer work.Wait()
-	defer carriers[0].conn.Close()
-	defer carriers[1].conn.Close()
-	defer cancel()
+	ends, carriers, stop := udpEnds(b)
+	defer stop()
 	_, err := ends[1].Handle("sink", stream.Service{Allow: anyone, Handle: func(_ context.Context, in *stream.Incoming) {
 		if s, err := in.Accept(nil); err == nil {
 			swallow(s)
@@ -125,7 +105,7 @@ func benchEndpoint(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s, err := ends[0].Dial(ctx, ids[1].Public(), "sink", nil)
+	s, err := ends[0].Dial(b.Context(), carriers[0].peer, "sink", nil)
 	if err != nil {
 		b.Fatal(err)
 	}
