@@ -1,4 +1,4 @@
-# make build · man · test · check · bench · bench-e2e · bench-slow · bench-socks · fuzz · size · repro · demo · install · clean
+# make build · man · test · check · bench · bench-e2e · bench-slow · bench-socks · fuzz · size · repro · demo · packages · install · clean
 # Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
 
 GO        ?= go
@@ -10,6 +10,9 @@ BENCHTIME ?= 300ms
 FUZZTIME  ?= 5s
 # What makes packages. 2.48 does not build: a module that it needs is gone.
 NFPM      := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
+# A package's version has digits first; a commit that is no release counts as 0.
+comma           := ,
+PACKAGE_VERSION ?= $(if $(filter v%,$(VERSION)),$(patsubst v%,%,$(VERSION)),0~$(VERSION))
 # DEMO=check runs the demo without the shell at its end.
 DEMO      ?=
 
@@ -55,7 +58,7 @@ compile = GOOS=$(call part,$(1),1) GOARCH=$(call part,$(1),2) GOARM=$(if $(filte
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-socks bench-doc fuzz demo install clean
+.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-socks bench-doc fuzz demo packages install clean
 
 all: build
 
@@ -198,6 +201,15 @@ demo: build
 	@$(GO) build -o $(OUT)/demo ./cmd/demo
 	@s=; if [ "$$(id -u)" != 0 ] && command -v sudo >/dev/null && sudo -v; then s=sudo; fi; \
 	$$s .ci/tools demo && $$s $(OUT)/demo -binary $(OUT)/skywire $(if $(filter check,$(DEMO)),-check)
+
+# Packages of Linux distributions, for every platform that they know; packaging/README.md says what is in them.
+PACKAGED := linux-amd64:deb,rpm,apk,archlinux linux-arm64:deb,rpm,apk,archlinux linux-arm-7:rpm,apk linux-arm-6:deb linux-arm-5:deb linux-riscv64:deb
+packages: build
+	@mkdir -p $(OUT)/packages
+	@set -e; $(foreach p,$(PACKAGED),$(call compile,$(firstword $(subst :, ,$(p)))) -o $(OUT)/packages/skywire-$(firstword $(subst :, ,$(p))) ./cmd/skywire; \
+	  BIN=$(OUT)/packages/skywire-$(firstword $(subst :, ,$(p))) TOOL=$(OUT)/skywire NFPM='$(NFPM)' \
+	  packaging/build $(PACKAGE_VERSION) $(OUT)/packages $(firstword $(subst :, ,$(p))) $(subst $(comma), ,$(lastword $(subst :, ,$(p)))); )
+	@cd $(OUT)/packages && sha256sum * >SHA256SUMS && cat SHA256SUMS
 
 install: build
 	install -d $(DESTDIR)$(PREFIX)/bin

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// nfpm is what makes packages, as the Makefile says.
+var nfpmOf = regexp.MustCompile(`(?m)^NFPM\s*:=\s*(.*)$`)
+
+// buildPackage makes one package of the binary under test.
+func buildPackage(t *testing.T, version, format, out string) {
+	t.Helper()
+	bin, err := builtBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	makefile, err := os.ReadFile("../../Makefile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nfpm := nfpmOf.FindSubmatch(makefile)
+	if nfpm == nil {
+		t.Fatal("the Makefile does not say what NFPM is")
+	}
+	c := exec.CommandContext(t.Context(), "../../packaging/build", version, out, "linux-"+runtime.GOARCH, format)
+	c.Env = append(os.Environ(), "BIN="+bin, "TOOL="+bin, "NFPM="+string(nfpm[1]), "SOURCE_DATE_EPOCH=1700000000")
+	if text, err := c.CombinedOutput(); err != nil {
+		t.Fatalf("packaging/build %s: %v\n%s", format, err, text)
+	}
+}
+
+// TestE2EDebian installs the package for real, in a copy of this machine that is thrown away, and boots that: systemd starts the
+// daemons in their confines, dpkg upgrades them under a flow, removes and purges them.
+func TestE2EDebian(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root: mounts and a container")
+	}
+	for _, name := range []string{"systemd-nspawn", "dpkg", "/lib/systemd/systemd"} {
+		if _, err := exec.LookPath(name); err != nil {
+			t.Skip(name, " is missing (apt-get install systemd-sysv systemd-container)")
+		}
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	buildPackage(t, "0.1.0", "deb", dir)
+	root := overlay(t, dir)
+	deb := "skywire_0.1.0-1_" + runtime.GOARCH + ".deb"
+	copyFile(t, filepath.Join(dir, deb), filepath.Join(root, "old.deb"))
+	copyFile(t, "testdata/packages/probe.sh", filepath.Join(root, "probe.sh"))
+	run := func(name string, args ...string) string {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		defer cancel()
+		c := exec.CommandContext(ctx, name, args...)
+		c.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "DEBIAN_FRONTEND=noninteractive")
+		out, err := c.CombinedOutput()
+		if err != nil {
+			t.Logf("%s %v: %v\n%s", name, args, err, out)
+		}
+		return string(out)
+	}
+	run("chroot", root, "dpkg", "-i", "/old.deb")
+	run("chroot", root, "sh", "-c", "dpkg-deb -R /old.deb /new && sed -i 's/^Version: .*/Version: 0.2.0-1/' /new/DEBIAN/control && dpkg-deb -Zgzip -z1 -b /new /new.deb && rm -r /new")
+	unit := "[Unit]\nAfter=skywire-node.service\nWants=skywire-node.service\n[Service]\nType=oneshot\nExecStart=/bin/sh /probe.sh\n"
+	wants := filepath.Join(root, "etc/systemd/system/probe.target.wants")
+	must(t, os.MkdirAll(wants, 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/probe.service"), []byte(unit), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/probe.target"), []byte("[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=probe.service\n"), 0o644))
+	run("systemd-nspawn", "-q", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network",
+		"--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "systemd.unit=probe.target")
+	log, err := os.ReadFile(filepath.Join(root, "probe.log"))
+	if err != nil {
+		t.Fatal("the container did not come to the probe: ", err)
+	}
+	checkProbe(t, string(log), []check{
+		{"booted", "active"},
+		{"user", "skywire"},
+		{"state", "skywire 700"},
+		{"caps", "0000000000000000"},
+		{"status", "1"},
+		{"vpn", "active"},
+		{"device", "fd.*/128"},
+		{"linked", "1"},
+		{"upgraded", `0 0\.2\.0-1 install ok installed`},
+		{"restarted", "yes"},
+		{"config", "1"},
+		{"vpn-after", "active"},
+		{"viscript", "active"},
+		{"apps", "1"},
+		{"removed", "0 0"},
+		{"kept", ".*node.key.*"},
+		{"purged", "0"},
+		{"failed", "0"},
+	})
+	if left := leftovers(t, filepath.Join(dir, "upper/up")); len(left) > 0 {
+		t.Errorf("purged, and still there: %q", left)
+	}
+	sent, got := count(t, string(log), "asked"), count(t, string(log), "answered")
+	t.Logf("%d of %d pings of 50 ms answered over the upgrade", got, sent)
+	if sent-got > 40 {
+		t.Errorf("an upgrade cut the session for %d ms", (sent-got)*50)
+	}
+}
+
+// leftovers are the files of ours that somebody made and nobody took away.
+func leftovers(t *testing.T, upper string) (left []string) {
+	t.Helper()
+	must(t, filepath.WalkDir(upper, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := strings.TrimPrefix(path, upper)
+		if strings.HasPrefix(name, "/var/log") || d.Type()&fs.ModeCharDevice != 0 { // journals, and what is marked as gone
+			return nil
+		}
+		if strings.Contains(d.Name(), "skywire") || strings.Contains(d.Name(), "viscript") {
+			left = append(left, name)
+		}
+		return nil
+	}))
+	return left
+}
+
+// check is a line of what the probe saw, and what it must match.
+type check struct{ name, want string }
+
+func checkProbe(t *testing.T, log string, checks []check) {
+	t.Helper()
+	for _, c := range checks {
+		got := probed(log, c.name)
+		if ok, err := regexp.MatchString("^(?:"+c.want+")$", got); !ok || err != nil {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if t.Failed() {
+		t.Log(log)
+	}
+}
+
+func probed(log, name string) string {
+	for l := range strings.Lines(log) {
+		if v, ok := strings.CutPrefix(l, name+": "); ok {
+			return strings.TrimSuffix(v, "\n")
+		}
+	}
+	return "not there"
+}
+
+func count(t *testing.T, log, name string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(probed(log, name)))
+	if err != nil {
+		t.Error(name, ": ", err)
+	}
+	return n
+}
+
+// overlay is a copy of this machine's root that can be written and goes away.
+func overlay(t *testing.T, dir string) string {
+	t.Helper()
+	upper, root := filepath.Join(dir, "upper"), filepath.Join(dir, "root")
+	must(t, os.MkdirAll(root, 0o755))
+	must(t, os.MkdirAll(upper, 0o755))
+	must(t, unix.Mount("tmpfs", upper, "tmpfs", 0, "size=1g"))
+	t.Cleanup(func() { _ = unix.Unmount(upper, unix.MNT_DETACH) })
+	must(t, os.Mkdir(filepath.Join(upper, "up"), 0o755))
+	must(t, os.Mkdir(filepath.Join(upper, "work"), 0o755))
+	must(t, unix.Mount("overlay", root, "overlay", 0, "lowerdir=/,upperdir="+upper+"/up,workdir="+upper+"/work"))
+	t.Cleanup(func() { _ = unix.Unmount(root, unix.MNT_DETACH) })
+	for _, left := range []string{"var/lib/skywire", "etc/skywire"} { // of this machine
+		must(t, os.RemoveAll(filepath.Join(root, left)))
+	}
+	return root
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	must(t, err)
+	must(t, os.WriteFile(to, b, 0o644))
+}
