@@ -216,8 +216,7 @@ func (f *Forwarder) close() {
 func (f *Forwarder) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	stop := context.AfterFunc(ctx, f.close)
-	defer stop()
+	defer f.close() // wakes those who accept
 	for _, w := range f.each {
 		f.c.Log.Info("forward open", "addr", w.Listen, "service", w.target())
 		if w.UDP() {
