@@ -8,35 +8,20 @@ import (
 
 // Back ends: who answers the programs of this box, and so where it is said which names are asked of us.
 const (
-	BackDnsmasq    = "dnsmasq"
-	BackResolved   = "systemd-resolved"
-	BackResolvconf = "resolvconf" // openresolv
-	BackFile       = "resolv.conf"
-	BackNone       = "none" // resolv.conf is not this network's
+	BackDnsmasq  = "dnsmasq"
+	BackResolved = "systemd-resolved"
+	BackFile     = "resolv.conf" // of whoever writes it: a person, a DHCP client, either resolvconf
+	BackNone     = "none"        // resolv.conf is not this network's
 )
 
 // resolvPath is what libc reads.
 const resolvPath = "/etc/resolv.conf"
-
-// maxNameservers is what libc takes from resolv.conf (MAXNS of resolv.h); it ignores the rest.
-const maxNameservers = 3
 
 // Resolving is what the box's resolver is to do with names.
 type Resolving struct {
 	Server netip.AddrPort // our name server
 	Zones  []string       // names to ask it about: "mesh", "8.b.d.0.1.0.0.2.ip6.arpa"
 	All    bool           // and all others
-	Beside []netip.Addr   // with All: asked, at port 53, when Server is dead
-}
-
-func (r Resolving) servers() []string {
-	all := []string{r.Server.Addr().String()}
-	if r.All {
-		for _, a := range r.Beside {
-			all = append(all, a.String())
-		}
-	}
-	return all
 }
 
 // Lines of ours in resolv.conf. What we add stands between begin and end; a line that must not count meanwhile stays where
@@ -75,18 +60,20 @@ func withoutUs(text, device string) (rest string, ours, gone bool) {
 	return out.String(), ours, fresh && strings.TrimSpace(out.String()) == ""
 }
 
-// withUs puts the lines of a device into the text of a resolv.conf that has none.
+// withUs puts the lines of a device into the text of a resolv.conf that has none, behind the comments at its head: by the
+// first of them resolvconf knows a file as its own.
 func withUs(text, device string, exists bool, r Resolving) string {
 	var out strings.Builder
+	for strings.HasPrefix(text, "#") && !strings.HasPrefix(text, "# skywire ") {
+		line, rest, _ := strings.Cut(text, "\n")
+		out.WriteString(line + "\n")
+		text = rest
+	}
 	out.WriteString(beginLine(device))
 	if !exists {
 		out.WriteString(newMark)
 	}
-	for i, s := range r.servers() {
-		if i < maxNameservers {
-			out.WriteString("\nnameserver " + s)
-		}
-	}
+	out.WriteString("\nnameserver " + r.Server.Addr().String())
 	var options string
 	var rest strings.Builder
 	for _, line := range strings.SplitAfter(text, "\n") {
@@ -149,9 +136,6 @@ func dnsmasqConfig(device string, r Resolving) string {
 	}
 	if r.All {
 		b.WriteString("no-resolv\nserver=" + server + "\n")
-		for _, a := range r.Beside {
-			b.WriteString("server=" + a.String() + "\n")
-		}
 	}
 	return b.String()
 }

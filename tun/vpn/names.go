@@ -242,9 +242,6 @@ func (a *App) resolving(box *netcfg.Resolver, server *dns.Server, exit []netip.A
 	case c.Mode == dns.Exit:
 		problem = "no resolver of an exit yet: names go where they went before"
 	}
-	for _, r := range ask {
-		want.Beside = append(want.Beside, r.Addr())
-	}
 	if !want.All && box.Whole() {
 		ask = slices.DeleteFunc(netcfg.SystemResolvers(), ours)
 	}
