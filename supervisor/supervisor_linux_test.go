@@ -1008,23 +1008,7 @@ func TestManyClients(t *testing.T) {
 	}
 	defer garbage.Close()
 	go io.WriteString(garbage, strings.Repeat("\x00garbage\n", 1000))
-	var wg sync.WaitGroup
-	for range 20 {
-		c, err := signal.Dial(t.Context(), ControlSocket(w.config.RunDir), nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		for range 50 {
-			wg.Go(func() {
-				var p Pong
-				if err := c.Call(t.Context(), "viscript.ping", params{ID: "good"}, &p); err != nil || p.AnsweredBy != "signal" {
-					t.Errorf("%+v, %v", p, err)
-				}
-			})
-		}
-	}
-	wg.Wait()
+	w.thousandPings(w.pingers())
 	if lines, _ := func() ([]Line, error) {
 		var r *Ring
 		err := s.do(t.Context(), func() error { r = s.table[2].out.ring; return nil })

@@ -86,8 +86,9 @@ type Hub struct {
 }
 
 type client struct {
-	conn *signal.Conn
-	said bool // hello was accepted
+	conn    *signal.Conn
+	said    bool          // hello was accepted
+	welcome chan struct{} // closed when said
 }
 
 // New returns an empty Hub.
@@ -104,7 +105,7 @@ func New(c Config) *Hub {
 // Attach runs the connection whose other end app id inherits; it returns when it ends.
 func (h *Hub) Attach(ctx context.Context, id uint64, rw io.ReadWriteCloser) {
 	conn := signal.NewConn(rw, nil)
-	cl := &client{conn: conn}
+	cl := &client{conn: conn, welcome: make(chan struct{})}
 	h.mu.Lock()
 	old := h.apps[id]
 	h.apps[id] = cl
@@ -114,6 +115,9 @@ func (h *Hub) Attach(ctx context.Context, id uint64, rw io.ReadWriteCloser) {
 	}
 	conn.SetHandler(func(_ context.Context, r *signal.Request) (any, error) {
 		r.Drop()
+		if r.Notify {
+			await(conn, cl.welcome)
+		}
 		if r.Method == "hello" {
 			return h.hello(r, id, cl)
 		}
@@ -129,6 +133,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		var mu sync.Mutex
 		var id uint64
 		var cl *client
+		welcome := make(chan struct{})
 		silent := time.AfterFunc(helloTimeout, func() { c.Close() })
 		go func() { // ends with the connection
 			<-c.Done()
@@ -141,6 +146,9 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 		}()
 		return func(_ context.Context, r *signal.Request) (any, error) {
 			r.Drop()
+			if r.Notify {
+				await(c, welcome)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			switch {
@@ -157,6 +165,7 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 			}
 			silent.Stop()
 			id, cl = hi.ID, joined
+			close(welcome)
 			select {
 			case <-c.Done(): // ended meanwhile, and nobody else will say so
 				h.leave(id, cl, nil)
@@ -166,6 +175,18 @@ func (h *Hub) Serve(ctx context.Context, l net.Listener) error {
 			return Welcome{proto, id}, nil
 		}
 	})
+}
+
+// await holds a notification back that was sent behind hello and overtook it: a program need not wait for the answer before it
+// says that it is ready.
+func await(c *signal.Conn, welcome <-chan struct{}) {
+	t := time.NewTimer(helloTimeout)
+	defer t.Stop()
+	select {
+	case <-welcome:
+	case <-c.Done():
+	case <-t.C:
+	}
 }
 
 // join accepts or refuses a hello at the address.
@@ -216,9 +237,13 @@ func (h *Hub) hello(r *signal.Request, id uint64, cl *client) (any, error) {
 		return nil, signal.Errorf(signal.ErrRefused, "this is the descriptor of app %d, not %d", id, hi.ID)
 	}
 	h.mu.Lock()
+	again := cl.said
 	cl.said = true
 	h.mu.Unlock()
 	h.c.Event(Event{ID: id, Kind: Joined, Text: hi.Name})
+	if !again {
+		close(cl.welcome)
+	}
 	return Welcome{proto, id}, nil
 }
 

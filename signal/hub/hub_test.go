@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -247,3 +248,63 @@ func TestFilesOfApps(t *testing.T) {
 		}
 	}
 }
+
+// TestReadyBehindHello: a program may say all at once, over the descriptor and at the address.
+func TestReadyBehindHello(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, inherited := range []bool{true, false} {
+			for range 50 {
+				var mu sync.Mutex
+				var heard []Kind
+				h := New(Config{
+					Verify: func(Hello, *signal.Cred) error { return nil },
+					Event: func(e Event) {
+						mu.Lock()
+						defer mu.Unlock()
+						heard = append(heard, e.Kind)
+					},
+				})
+				mine, theirs := net.Pipe()
+				ctx, cancel := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				if inherited {
+					wg.Go(func() { h.Attach(ctx, 7, theirs) })
+				} else {
+					wg.Go(func() { h.Serve(ctx, &oneConn{c: theirs, end: ctx.Done()}) })
+				}
+				wg.Go(func() { io.Copy(io.Discard, mine) })
+				io.WriteString(mine, `{"id":1,"method":"hello","params":{"proto":[1],"id":7}}
+{"method":"status","params":{"text":"x"}}
+{"method":"ready"}
+`)
+				synctest.Wait()
+				mu.Lock()
+				if want := []Kind{Joined, Status, Ready}; !slices.Equal(heard, want) {
+					t.Errorf("inherited %v: %v, want %v", inherited, heard, want)
+				}
+				mu.Unlock()
+				cancel()
+				mine.Close()
+				wg.Wait()
+			}
+		}
+	})
+}
+
+// oneConn is a listener with one connection.
+type oneConn struct {
+	c   net.Conn
+	end <-chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.c; c != nil {
+		l.c = nil
+		return c, nil
+	}
+	<-l.end
+	return nil, net.ErrClosed
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.UnixAddr{} }
