@@ -71,6 +71,11 @@ func OpenResolver(c Config) (*Resolver, error) {
 		return nil, errors.Join(err, j.remove(true))
 	}
 	r.detect()
+	if r.back.Back == BackDnsmasq { // the same after a power cut
+		if err := r.untellDnsmasq(r.back); err != nil {
+			return nil, errors.Join(err, j.remove(true))
+		}
+	}
 	return r, nil
 }
 

@@ -162,10 +162,11 @@ func (a *App) runNames(ctx context.Context) (err error) {
 	defer cancel(nil)
 	all.Go(func() { cancel(server.Run(ctx)) })
 	n := a.naming
+	backend, _ := box.Backend()
 	n.mu.Lock()
+	n.status = DNSStatus{Mode: a.c.DNS.Mode, Backend: backend, Server: server.Addr(), Zones: server.Zones()}
 	n.server = server
 	n.mu.Unlock()
-	backend, _ := box.Backend()
 	a.log.Info("names up", "addr", server.Addr(), "found", backend)
 	t := time.NewTicker(namesEvery)
 	defer t.Stop()
