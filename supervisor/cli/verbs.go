@@ -169,7 +169,7 @@ func ps(ctx context.Context, s *session, f *flags) error {
 }
 
 // idsAtOnce is how many apps a verb asks about at the same time: less than a connection takes.
-const idsAtOnce = 32
+const idsAtOnce = 60
 
 // each runs a verb for every id, several at a time; all are tried, the first error is returned after the others were
 // printed. Everything is shown in the order of the ids, as soon as all before it is there.

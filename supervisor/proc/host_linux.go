@@ -22,6 +22,7 @@ type Host struct {
 	own     string // what /proc/PID/cgroup calls it
 	self    int
 	reaping bool // orphans come to us
+	looks   looks
 
 	mu      sync.Mutex          // guards the fields below
 	direct  map[int]bool        // started here and not yet waited for

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -86,6 +87,65 @@ func scan() map[int]stat {
 	return all
 }
 
+// snapshot is all processes at one moment, for all who asked at the same time.
+type snapshot struct {
+	all map[int]stat
+
+	mu    sync.Mutex     // guards marks
+	marks map[int]string // with zeros around each
+}
+
+// marked reports whether the environment of a process, which is read once, has a launch mark. It may have several: of a
+// viscript that runs under another one.
+func (s *snapshot) marked(pid int, mark string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	have, known := s.marks[pid]
+	if !known {
+		b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ") // gone, or not ours: without a mark
+		for kv := range bytes.SplitSeq(b, []byte{0}) {
+			if v, ok := bytes.CutPrefix(kv, []byte(MarkVariable+"=")); ok {
+				have += "\x00" + string(v) + "\x00"
+			}
+		}
+		s.marks[pid] = have
+	}
+	return strings.Contains(have, "\x00"+mark+"\x00")
+}
+
+// looks shares scans among those who look at trees: a hundred that are waited for cost one scan a turn, not a hundred.
+type looks struct {
+	running sync.Mutex // held during a scan
+
+	mu   sync.Mutex // guards next
+	next *look
+}
+
+// look is a scan to come.
+type look struct {
+	once sync.Once
+	seen *snapshot
+}
+
+// take returns a snapshot that was begun after it was called.
+func (l *looks) take() *snapshot {
+	l.mu.Lock()
+	if l.next == nil {
+		l.next = &look{}
+	}
+	n := l.next
+	l.mu.Unlock()
+	n.once.Do(func() {
+		l.running.Lock()
+		defer l.running.Unlock()
+		l.mu.Lock()
+		l.next = nil // who asks from here on wants a later one
+		l.mu.Unlock()
+		n.seen = &snapshot{all: scan(), marks: map[int]string{}}
+	})
+	return n.seen
+}
+
 func (c *Child) hasSeen(pid int, start uint64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -106,17 +166,14 @@ func (c *Child) Members(deep bool) []ID {
 }
 
 func (c *Child) members(deep bool) []stat {
-	all := scan()
+	seen := c.host.looks.take()
+	all := seen.all
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	in := c.rootsLocked(all)
 	if deep && c.group == "" && c.mark != "" {
-		want := []byte(MarkVariable + "=" + c.mark)
 		for pid, st := range all {
-			if in[pid] || pid == c.host.self || st.start < c.id.Start {
-				continue
-			}
-			if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ"); err == nil && hasVariable(b, want) {
+			if !in[pid] && pid != c.host.self && st.start >= c.id.Start && seen.marked(pid, c.mark) {
 				in[pid] = true
 			}
 		}
@@ -183,15 +240,6 @@ func descend(all map[int]stat, in map[int]bool) {
 			}
 		}
 	}
-}
-
-func hasVariable(environ, want []byte) bool {
-	for kv := range bytes.SplitSeq(environ, []byte{0}) {
-		if bytes.Equal(kv, want) {
-			return true
-		}
-	}
-	return false
 }
 
 // Has reports whether process pid belongs to the tree.
