@@ -295,16 +295,21 @@ func answerMeasured(c net.Conn) {
 }
 
 // dialWay opens a connection through a way and sends ask; ahead: in one piece with the request to the proxy.
-func (b *socksBench) dialWay(y *socksWay, ask []byte, ahead bool) (net.Conn, error) {
+func (b *socksBench) dialWay(y *socksWay, ask []byte, ahead bool) (c net.Conn, err error) {
+	err = b.box[b.client].Enter(func() (err error) {
+		c, err = b.dialHere(y, ask, ahead)
+		return err
+	})
+	return c, err
+}
+
+// dialHere is dialWay for who is in the client's box already: to enter it costs a thread.
+func (b *socksBench) dialHere(y *socksWay, ask []byte, ahead bool) (net.Conn, error) {
 	to := y.proxy
 	if to == "" {
 		to = b.target
 	}
-	var c net.Conn
-	err := b.box[b.client].Enter(func() (err error) {
-		c, err = net.DialTimeout("tcp", to, 20*time.Second)
-		return err
-	})
+	c, err := net.DialTimeout("tcp", to, 20*time.Second)
 	if err != nil {
 		return nil, err
 	}
@@ -354,9 +359,17 @@ func (b *socksBench) negotiate(c net.Conn, ask *[]byte, ahead bool) error {
 }
 
 // firstByte is how long a small request takes.
-func (b *socksBench) firstByte(y *socksWay, ahead bool) (time.Duration, error) {
+func (b *socksBench) firstByte(y *socksWay, ahead bool) (took time.Duration, err error) {
+	err = b.box[b.client].Enter(func() error {
+		took, err = b.firstByteHere(y, ahead)
+		return err
+	})
+	return took, err
+}
+
+func (b *socksBench) firstByteHere(y *socksWay, ahead bool) (time.Duration, error) {
 	start := time.Now()
-	c, err := b.dialWay(y, []byte{askPing}, ahead)
+	c, err := b.dialHere(y, []byte{askPing}, ahead)
 	if err != nil {
 		return 0, err
 	}
@@ -411,12 +424,14 @@ func (b *socksBench) measureOpen(y *socksWay) {
 	var wg sync.WaitGroup
 	for i := range programs {
 		wg.Go(func() {
-			for range b.opens / programs {
-				if _, err := b.firstByte(y, false); err != nil {
-					errs[i] = err
-					return
+			errs[i] = b.box[b.client].Enter(func() error {
+				for range b.opens / programs {
+					if _, err := b.firstByteHere(y, false); err != nil {
+						return err
+					}
 				}
-			}
+				return nil
+			})
 		})
 	}
 	wg.Wait()

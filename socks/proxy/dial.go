@@ -274,6 +274,8 @@ func verdictOf(h Header, err error) *Verdict {
 		v.Code, reason = socks.NotAllowed, "a firewall on the exit forbids it"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		v.Code, reason = verdictBusy, "the exit is out of file descriptors"
+	case errors.Is(err, context.Canceled):
+		v.Code, reason = verdictBusy, "the exit is ending"
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		v.Code, reason = socks.Expired, "no answer in time"
 	}

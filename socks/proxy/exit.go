@@ -33,6 +33,9 @@ const acceptPause = 250 * time.Millisecond
 // drain is how long connections that are being made when an exit ends have left to be handed over.
 const drain = 3 * time.Second
 
+// handOverGrace is how long a socket may take to the node when the exit ends: one message on this box.
+const handOverGrace = 500 * time.Millisecond
+
 // ExitConfig configures an Exit.
 type ExitConfig struct {
 	Node         ExitNode
@@ -71,6 +74,7 @@ type Exit struct {
 	dialer   dialer
 	accounts *accounts
 	stats    exitStats
+	drain    time.Duration // the constant, but for tests
 }
 
 type exitStats struct {
@@ -125,7 +129,7 @@ func NewExit(c ExitConfig) (*Exit, error) {
 	}
 	var own ownAddresses
 	e := &Exit{
-		c: c, allow: make(map[key.Public]bool), accounts: newAccounts(c),
+		c: c, allow: make(map[key.Public]bool), accounts: newAccounts(c), drain: drain,
 		names: newResolver(c.Resolver), policy: newPolicy(c.AllowPrivate, c.Mesh, own.list, rules...),
 	}
 	for _, k := range c.Allow {
@@ -149,7 +153,7 @@ func (e *Exit) Run(ctx context.Context) error {
 	}
 	making, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(drain, end) })()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(e.drain, end) })()
 	var wg sync.WaitGroup
 	for range acceptors {
 		wg.Go(func() { e.accept(ctx, making, &wg) })
@@ -210,6 +214,12 @@ func (e *Exit) serve(ctx, making context.Context, in Incoming) {
 	}
 	e.stats.accepted.Add(1)
 	e.accounts.note(peer, 1, 0, 0, 0)
+	if ctx.Err() != nil { // the socket still has to reach the node
+		hand, cancel := context.WithTimeout(making, handOverGrace)
+		defer cancel()
+		_, _ = in.HandOver(hand, conn, e.c.Limits)
+		return
+	}
 	t, err := in.HandOver(ctx, conn, e.c.Limits)
 	e.stats.sent.Add(t.Sent)
 	e.stats.received.Add(t.Received)

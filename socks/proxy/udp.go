@@ -62,7 +62,8 @@ type udpTarget struct {
 // pin ties a name to one address for the association's life: a name that changes its answer would tear a program's
 // connection.
 type pin struct {
-	last    time.Time
+	last    time.Time  // use
+	told    time.Time  // that there is none
 	addr    netip.Addr // invalid: there is none, or it is being asked for
 	asking  bool
 	waiting []socks.Datagram
@@ -170,7 +171,7 @@ func (a *association) up() {
 func (a *association) addressLocked(d socks.Datagram, now time.Time) (netip.Addr, bool) {
 	name := foldName(d.Name)
 	p := a.pinned[name]
-	if p == nil || !p.asking && !p.addr.IsValid() && now.Sub(p.last) > silentServers {
+	if p == nil || !p.asking && !p.addr.IsValid() && now.Sub(p.told) > silentServers {
 		if len(a.pinned) >= maxPinned && !a.unpinLocked() {
 			a.drop()
 			return netip.Addr{}, false
@@ -212,12 +213,12 @@ func (a *association) resolve(to dest, p *pin) {
 	if a.e.policy.CheckName(to) == nil {
 		addr = a.pick(to)
 	}
+	now := time.Now()
 	a.mu.Lock()
-	p.asking, p.addr = false, addr
+	p.asking, p.addr, p.told = false, addr, now
 	waiting := p.waiting
 	p.waiting = nil
 	a.mu.Unlock()
-	now := time.Now()
 	for _, d := range waiting {
 		if addr.IsValid() {
 			a.send(d, addr, now)

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -297,5 +298,46 @@ func TestAccounts(t *testing.T) {
 	}
 	if r := a.report(); len(r) != maxReports || r[0].Key != greedy.String() {
 		t.Errorf("%d reports, the first %+v", len(r), r[0])
+	}
+}
+
+// TestDrain ends an exit while a connection is being made: it is made and handed over, and later ones are not.
+func TestDrain(t *testing.T) {
+	t.Parallel()
+	a := netip.MustParseAddrPort(target(t, echo))
+	gate := make(chan struct{})
+	s, ask := startServer(t, map[string][]zone{"slow.test. TypeA": {{addrs: []string{"127.0.0.1"}, ttl: 60, wait: gate}}})
+	m := newMesh(t)
+	x := m.node(t, true, 1)
+	e, err := NewExit(ExitConfig{Node: x, AllowAny: true, AllowPrivate: true, Resolver: ask})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.drain = time.Minute
+	ctx, end := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	st := &meshStream{
+		peer: newKey(t), header: Header{Host: "slow.test.", Port: a.Port()}.Append(nil),
+		verdict: make(chan meshVerdict, 1), ended: make(chan Traffic, 1),
+	}
+	x.incoming <- st
+	for s.count("slow.test. TypeA") == 0 {
+		<-time.After(time.Millisecond)
+	}
+	end()
+	close(gate)
+	v := <-st.verdict
+	if v.v != nil {
+		t.Fatalf("refused: %v", v.v)
+	}
+	v.conn.Close()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	select {
+	case x.incoming <- st:
+		t.Error("an exit that has ended takes streams")
+	default:
 	}
 }
