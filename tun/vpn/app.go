@@ -48,6 +48,8 @@ type App struct {
 	naming *naming
 	queues []*os.File // the copies that outlive a restart of the node
 
+	domains domains
+
 	mu       sync.Mutex // guards the fields below and all calls to net
 	net      *netcfg.Net
 	firewall netcfg.Firewall
@@ -65,7 +67,10 @@ func New(c Config, node Node) (*App, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
-	a := &App{c: c, node: node, log: c.Log, poke: make(chan struct{}, 1), naming: newNaming()}
+	a := &App{c: c, node: node, log: c.Log, poke: make(chan struct{}, 1), naming: newNaming(), domains: domains{till: map[netip.Addr]time.Time{}}}
+	if c.Client != nil && len(c.Client.ExcludeBy.Domains)+len(c.Client.OnlyBy.Domains) > 0 {
+		a.c.DNS.Learned = a.domainSeen
+	}
 	a.status = Status{State: Starting, Device: c.Device, MTU: c.MTU, Roles: []string{"up"}, Started: time.Now()}
 	if c.Server != nil {
 		a.status.Roles = append(a.status.Roles, "server")

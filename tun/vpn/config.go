@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"skywire/tun"
+	"skywire/tun/netcfg"
 )
 
 // Names and sizes that need no setting.
@@ -49,6 +50,10 @@ type ClientConfig struct {
 	Exclude []netip.Prefix
 	Accept  []netip.Prefix // public subnets that the server may take over; private ones need no word
 
+	ExcludeBy Split         // what else stays out of the tunnel
+	OnlyBy    Split         // or what alone goes by it
+	Gateways  []netcfg.Gate // whose clients go by it, too
+
 	KillSwitch bool // nothing leaves but by the tunnel, until released
 	Release    bool // take the kill switch of an earlier run off
 	LAN        bool // the kill switch lets private and link-local destinations be reached
@@ -87,6 +92,9 @@ func (c *Config) Validate() error {
 		}
 	}
 	if c.Client != nil {
+		if c.Server != nil && len(c.Client.Gateways) > 0 {
+			return errors.New("a box that serves others through its device cannot be a gateway by it, too")
+		}
 		return c.Client.Validate()
 	}
 	return nil
@@ -102,6 +110,9 @@ func (c *ClientConfig) Validate() error {
 	}
 	if c.KillSwitch && !c.Exit {
 		return errors.New("a kill switch without --exit would let nothing out: say --exit, too")
+	}
+	if err := c.validateSplit(); err != nil {
+		return err
 	}
 	if c.KillSwitch && c.Release {
 		return errors.New("a kill switch is either wished or taken off")

@@ -134,6 +134,7 @@ func (n *fakeNode) Register(context.Context, app.Registration) error { return ni
 func (n *fakeNode) Resolve(_ context.Context, name string) (key.Public, error) {
 	return key.Parse(name)
 }
+
 func (n *fakeNode) Lookup(context.Context, string) (app.Names, error) {
 	return app.Names{}, wire.ErrNotFound
 }

@@ -51,7 +51,14 @@ func Lock(c Config, log *slog.Logger) (on bool, err error) {
 func (c *Config) killSwitch(last netcfg.KillSwitch) netcfg.KillSwitch {
 	k := netcfg.KillSwitch{
 		Device: c.Device, Mark: max(last.Mark, netcfg.DefaultMark), UIDs: last.UIDs,
-		LAN: c.Client.LAN, Exclude: c.Client.Exclude,
+		LAN: c.Client.LAN, Exclude: c.Client.Exclude, Only: c.Client.OnlyBy.Users,
+	}
+	for _, g := range c.Client.Gateways {
+		if g.Device != "" {
+			k.Served = append(k.Served, g.Device)
+		} else {
+			k.Exclude = append(k.Exclude[:len(k.Exclude):len(k.Exclude)], g.Prefix)
+		}
 	}
 	if uids := nodeUsers(c.Run); len(uids) > 0 {
 		k.UIDs = uids

@@ -163,6 +163,9 @@ func (c *client) exitRoutes(table int) error {
 			}
 		}
 	}
+	if err := c.split(table); err != nil {
+		return err
+	}
 	return a.net.Default(groupClient, netcfg.Default{
 		Table: table, V4: true, V6: c.answer.IPv6, Block6: true, Exclude: c.c.Exclude,
 		Source4: c.answer.IPv4, Source6: a.status.Address,

@@ -21,12 +21,15 @@ import (
 func doctorApplet() applet.Applet {
 	return applet.Applet{
 		Name: "doctor", Summary: "check this box, and say what each lack costs",
-		Usage: "doctor [--json]", Run: doctor,
+		Usage: "doctor [--repair] [--json]", Run: doctor,
 	}
 }
 
 const doctorAbout = `Looks at this box and says, a line a check, what is there and what is missing, what the lack costs, and the remedy. It
-changes nothing. The status is 1 only if something is missing without which a node cannot run at all (marked "needed").
+changes nothing, but with --repair takes back what killed vpns have left in the box's network (routes, rules, devices,
+firewall tables, resolver settings), and puts back a kill switch that is wanted.
+
+The status is 1 only if something is missing without which a node cannot run at all (marked "needed").
 
 Run it as the user who will run the node and the vpn: rights are part of the answer.`
 
@@ -49,11 +52,17 @@ type doctorReport struct {
 }
 
 func doctor(ctx context.Context, e *applet.Env) int {
-	f := applet.NewFlags(e, "doctor", "[--json]", doctorAbout)
+	f := applet.NewFlags(e, "doctor", "[--repair] [--json]", doctorAbout)
+	repair := f.Bool("repair", false, "take back what killed vpns have left")
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
 	return f.Duty(ctx, func(ctx context.Context) error {
+		if *repair {
+			if err := doctorRepair(f); err != nil {
+				return err
+			}
+		}
 		r := doctorReport{OK: true, Platform: runtime.GOOS + "/" + runtime.GOARCH, Kernel: kernelRelease(), CPUs: runtime.NumCPU()}
 		all := []finding{}
 		for _, check := range doctorChecks(ctx, f) {
@@ -89,6 +98,9 @@ func doctorChecks(ctx context.Context, f *applet.Flags) []func() finding {
 		checkIPv6,
 		func() finding { return checkDNS(ctx) },
 		checkDescriptors,
+		func() finding { return checkLeftovers(f.Run) },
+		func() finding { return checkKillSwitch(f.State) },
+		func() finding { return checkOffload(openWrtFirewall) },
 	}
 }
 

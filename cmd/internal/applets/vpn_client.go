@@ -15,6 +15,8 @@ type vpnClientConfig struct {
 	Exclude []string `yaml:"exclude"`
 	Accept  []string `yaml:"accept"`
 
+	vpnSplitConfig `yaml:",inline"`
+
 	KillSwitch bool `yaml:"kill_switch"`
 	LAN        bool `yaml:"lan"`
 	release    bool
@@ -38,6 +40,9 @@ func (c *vpnClientConfig) settings() (*vpn.ClientConfig, error) {
 		Servers: servers, Stay: c.Stay, Exit: c.Exit, Exclude: exclude, Accept: accept,
 		KillSwitch: c.KillSwitch, Release: c.release, LAN: c.LAN,
 	}
+	if err := c.vpnSplitConfig.settings(out); err != nil {
+		return nil, err
+	}
 	return out, out.Validate()
 }
 
@@ -59,7 +64,7 @@ The kill switch lets nothing out of this box but through the tunnel: no packet o
 save the mesh's own, DHCP, neighbour discovery and --exclude. It is the kernel's (nftables and unreachable routes), so it
 holds when every process of ours is killed, and is put back at the next start, until: vpn release. Have vpn killswitch
 apply run early at boot, see there. The LAN is shut out, too, since a foreign LAN can pose as any network; --lan lets
-private and link-local addresses through, for a box at home or one that is administered over its LAN.
+private and link-local addresses through, for a box at home or one that is administered over its LAN.` + vpnSplitAbout + `
 
 The 2017 form is understood: vpn client NAME NODE_ADDR PORT. The node is the one of this box; PORT is not needed now.`
 
@@ -72,6 +77,7 @@ func vpnClient(ctx context.Context, e *applet.Env) int {
 	f.BoolVar(&v.Exit, "exit", false, "send everything through it")
 	f.ListVar(&v.Exclude, "exclude", "`CIDR` that stays out of the tunnel (repeatable)")
 	f.ListVar(&v.Accept, "accept", "public `CIDR` that the server may take over (repeatable)")
+	v.flags(f)
 	f.BoolVar(&v.KillSwitch, "kill-switch", false, "nothing leaves this box but through the tunnel, until vpn release")
 	f.BoolVar(&v.release, "no-kill-switch", false, "take the kill switch off, as vpn release does")
 	f.BoolVar(&v.LAN, "lan", false, "the kill switch lets private and link-local addresses be reached")
