@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 # make build · man · test · check · bench · bench-e2e · bench-slow · bench-socks · fuzz · size · repro · demo · packages · install · clean
-=======
-# make build · man · test · check · bench · bench-e2e · bench-slow · bench-socks · fuzz · size · repro · demo · install · clean
->>>>>>> b2021c5 (supervisor: a bench beside supervisord, s6 and runit)
 # Go 1.26 is all that building needs; test and demo also use what .ci/run installs (iproute2, nftables, iperf3, curl …).
 
 GO        ?= go
@@ -62,11 +58,7 @@ compile = GOOS=$(call part,$(1),1) GOARCH=$(call part,$(1),2) GOARM=$(if $(filte
 RACE  := ./signal/... ./supervisor/... ./socks/... ./mesh/app/... ./mesh/forward/... ./mesh/link/... ./mesh/node/... \
          ./mesh/stream/... ./mesh/store/... ./mesh/manager/... ./mesh/tracker/... ./mesh/meshtest/... ./cmd/internal/...
 
-<<<<<<< HEAD
 .PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-socks bench-doc fuzz demo packages install clean
-=======
-.PHONY: all build man test test-unit test-race test-root check fmt vet staticcheck gate cross size size-list size-symbols repro reflect bench bench-e2e bench-slow bench-socks bench-doc fuzz demo install clean
->>>>>>> b2021c5 (supervisor: a bench beside supervisord, s6 and runit)
 
 all: build
 
