@@ -13,12 +13,6 @@ var AppendProxyHeader = appendProxyHeader
 func NewFinderOf(n Names, prefix netip.Prefix) *Finder { return &Finder{names: n, prefix: prefix} }
 
 // Relay runs a relay of packets until its socket is closed.
-func Relay(ctx context.Context, socket net.PacketConn, dial func(ctx context.Context, from net.Addr) (net.Conn, error)) (drop func()) {
-	r := newUDPRelay(socket, dial)
-	go r.run(ctx)
-	return func() {
-		for _, at := range r.programs() {
-			r.drop(at)
-		}
-	}
+func Relay(ctx context.Context, socket net.PacketConn, dial func(ctx context.Context, from net.Addr) (net.Conn, func(), error)) {
+	newUDPRelay(socket, dial).run(ctx)
 }

@@ -220,7 +220,7 @@ func (f *Forwarder) Run(ctx context.Context) error {
 	for _, w := range f.each {
 		f.c.Log.Info("forward open", "addr", w.Listen, "service", w.target())
 		if w.UDP() {
-			w.relay = newUDPRelay(w.packets, func(ctx context.Context, _ net.Addr) (net.Conn, error) { return f.dialPackets(ctx, w) })
+			w.relay = newUDPRelay(w.packets, func(ctx context.Context, _ net.Addr) (net.Conn, func(), error) { return f.dialPackets(ctx, w) })
 			wg.Go(func() { w.relay.run(ctx) })
 			continue
 		}
@@ -289,7 +289,7 @@ func (f *Forwarder) lead(ctx context.Context, w *forwarding, conn net.Conn) {
 	conn.Close()
 }
 
-func (f *Forwarder) dialPackets(ctx context.Context, w *forwarding) (net.Conn, error) {
+func (f *Forwarder) dialPackets(ctx context.Context, w *forwarding) (net.Conn, func(), error) {
 	ctx, cancel := context.WithTimeout(ctx, forwardDial)
 	defer cancel()
 	k, service, err := f.find(ctx, w)
@@ -297,11 +297,11 @@ func (f *Forwarder) dialPackets(ctx context.Context, w *forwarding) (net.Conn, e
 		var conn *app.PacketConn
 		if conn, err = f.c.Node.DialPackets(ctx, k, service, nil); err == nil {
 			w.succeeded()
-			return conn, nil
+			return conn, nil, nil
 		}
 	}
 	w.failedWith(f.c.Log, err)
-	return nil, err
+	return nil, nil, err
 }
 
 // find resolves anew each time: nodes get new keys, services new names.

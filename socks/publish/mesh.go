@@ -23,11 +23,24 @@ import (
 // meshAgain is how often a mesh address that is not there is tried.
 const meshAgain = 2 * time.Second
 
-// meshConn is a TCP connection that came by the vpn.
+// meshConn is a TCP connection that came by the vpn, or a program there that sends packets.
 type meshConn struct {
 	service *service
-	conn    *net.TCPConn
-	who     app.Identity
+	from    netip.Addr
+	end     func()
+}
+
+// add remembers one until forget is called.
+func (p *Publisher) add(s *service, from netip.Addr, end func()) (forget func()) {
+	m := &meshConn{s, from, end}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live[m] = struct{}{}
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.live, m)
+	}
 }
 
 // serveMesh keeps listening at the addresses of this node.
@@ -90,12 +103,11 @@ func deviceOf(a netip.Addr) string {
 		if i.Flags&net.FlagUp == 0 {
 			continue
 		}
-		addrs, err := i.Addrs()
-		if err == nil && slices.ContainsFunc(addrs, func(o net.Addr) bool {
-			n, ok := o.(*net.IPNet)
-			return ok && n.IP.Equal(a.AsSlice())
-		}) {
-			return i.Name
+		addrs, _ := i.Addrs()
+		for _, o := range addrs {
+			if n, ok := o.(*net.IPNet); ok && n.IP.Equal(a.AsSlice()) {
+				return i.Name
+			}
 		}
 	}
 	return ""
@@ -171,21 +183,25 @@ func refuseTCP(c *net.TCPConn) {
 }
 
 // admit finds who has an address of the mesh, and whether the service is for them.
-func (p *Publisher) admit(ctx context.Context, s *service, from net.Addr) (app.Identity, error) {
-	var a netip.Addr
-	switch from := from.(type) {
-	case *net.TCPAddr:
-		a = from.AddrPort().Addr()
-	case *net.UDPAddr:
-		a = from.AddrPort().Addr()
-	}
+func (p *Publisher) admit(ctx context.Context, s *service, from netip.Addr) (key.Public, error) {
 	ctx, cancel := context.WithTimeout(ctx, backendDial)
 	defer cancel()
-	who, err := p.c.Node.Whois(ctx, a.Unmap().WithZone("").String())
+	who, err := p.c.Node.Whois(ctx, from.String())
 	if err == nil && (who.Via || !admits(p.allowed(s.name), who)) { // Via: one of the hosts behind a node
 		err = errStranger
 	}
-	return who, err
+	return who.Key, err
+}
+
+// open admits a peer and dials the program behind the service for it.
+func (p *Publisher) open(ctx context.Context, s *service, spec *Spec, from netip.Addr) (net.Conn, error) {
+	k, err := p.admit(ctx, s, from)
+	if err != nil {
+		s.refused.Add(1)
+		p.c.Log.Debug("connection refused", "addr", from, "service", s.name, "err", err)
+		return nil, err
+	}
+	return p.backend(ctx, s, spec, from, k)
 }
 
 // admits reports whether the words of an allow list let a node in.
@@ -195,33 +211,32 @@ func admits(words []string, who app.Identity) bool {
 
 // serveConn joins a connection with the program behind the service.
 func (p *Publisher) serveConn(ctx context.Context, s *service, conn *net.TCPConn) {
-	who, err := p.admit(ctx, s, conn.RemoteAddr())
-	if err != nil {
-		s.refused.Add(1)
-		p.c.Log.Debug("connection refused", "peer", conn.RemoteAddr().String(), "service", s.name, "err", err)
-		refuseTCP(conn)
-		return
-	}
-	peer := conn.RemoteAddr().(*net.TCPAddr).AddrPort().Addr()
-	back, err := p.backend(ctx, s, s.stream, peer, who.Key)
+	from := addrOf(conn.RemoteAddr())
+	back, err := p.open(ctx, s, s.stream, from)
 	if err != nil {
 		refuseTCP(conn)
 		return
 	}
-	m := &meshConn{service: s, conn: conn, who: who}
-	p.mu.Lock()
-	p.live[m] = struct{}{}
-	p.mu.Unlock()
+	end := func() { refuseTCP(conn) }
+	defer p.add(s, from, end)()
+	defer context.AfterFunc(ctx, end)()
 	s.connections.Add(1)
-	stop := context.AfterFunc(ctx, func() { refuseTCP(conn) })
+	defer s.connections.Add(-1)
 	sent, received := splice(conn, back)
-	stop()
-	s.connections.Add(-1)
 	s.sent.Add(sent)
 	s.received.Add(received)
-	p.mu.Lock()
-	delete(p.live, m)
-	p.mu.Unlock()
+}
+
+// addrOf is the address of a peer, as the node knows it.
+func addrOf(a net.Addr) netip.Addr {
+	var ip netip.AddrPort
+	switch a := a.(type) {
+	case *net.TCPAddr:
+		ip = a.AddrPort()
+	case *net.UDPAddr:
+		ip = a.AddrPort()
+	}
+	return ip.Addr().Unmap().WithZone("")
 }
 
 // splice moves bytes both ways until both directions have ended; a reset on one side becomes one on the other.
@@ -263,71 +278,32 @@ func (p *Publisher) serveUDP(ctx context.Context, s *service, at netip.AddrPort,
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { whileThere(ctx, at.Addr(), device, func() { socket.Close() }) })
-	relay := newUDPRelay(socket, func(ctx context.Context, from net.Addr) (net.Conn, error) {
-		who, err := p.admit(ctx, s, from)
+	relay := newUDPRelay(socket, func(ctx context.Context, from net.Addr) (net.Conn, func(), error) {
+		a := addrOf(from)
+		conn, err := p.open(ctx, s, s.packets, a)
 		if err != nil {
-			s.refused.Add(1)
-			return nil, err
+			return nil, nil, err
 		}
-		return p.backend(ctx, s, s.packets, from.(*net.UDPAddr).AddrPort().Addr(), who.Key)
+		return conn, p.add(s, a, func() { conn.Close() }), nil
 	})
-	forget := p.onChange(func() {
-		for _, from := range relay.programs() {
-			if _, err := p.admit(ctx, s, net.UDPAddrFromAddrPort(from)); err != nil {
-				relay.drop(from)
-			}
-		}
-	})
-	defer forget()
 	s.atMesh.Add(1)
 	defer s.atMesh.Add(-1)
 	relay.run(ctx)
 	return nil
 }
 
-// onChange calls f after each change of who may, until forget is called.
-func (p *Publisher) onChange(f func()) (forget func()) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	entry := &f
-	p.hooks[entry] = struct{}{}
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.hooks, entry)
-	}
-}
-
 // recheck ends what came by the vpn from those who may no longer.
 func (p *Publisher) recheck(ctx context.Context) {
-	type question struct {
-		service *service
-		key     key.Public
-	}
-	asked := map[question][]*meshConn{}
-	var hooks []*func()
+	var all []*meshConn
 	p.mu.Lock()
 	for m := range p.live {
-		q := question{m.service, m.who.Key}
-		asked[q] = append(asked[q], m)
-	}
-	for f := range p.hooks {
-		hooks = append(hooks, f)
+		all = append(all, m)
 	}
 	p.mu.Unlock()
-	for q, conns := range asked {
-		step, cancel := context.WithTimeout(ctx, backendDial)
-		who, err := p.c.Node.Whois(step, q.key.String())
-		cancel()
-		if err == nil && admits(p.allowed(q.service.name), who) {
-			continue
+	for _, m := range all {
+		if _, err := p.admit(ctx, m.service, m.from); err != nil {
+			m.end()
 		}
-		for _, m := range conns {
-			refuseTCP(m.conn)
-		}
-	}
-	for _, f := range hooks {
-		(*f)()
 	}
 }
 

@@ -91,7 +91,6 @@ type Publisher struct {
 	mu    sync.Mutex // guards the fields below
 	allow map[string][]string
 	live  map[*meshConn]struct{}
-	hooks map[*func()]struct{} // called after a change of who may
 }
 
 // ServiceStatus is what a Publisher publishes of each service.
@@ -120,7 +119,7 @@ func NewPublisher(c PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Publisher{c: c, services: all, allow: map[string][]string{}, live: map[*meshConn]struct{}{}, hooks: map[*func()]struct{}{}}
+	p := &Publisher{c: c, services: all, allow: map[string][]string{}, live: map[*meshConn]struct{}{}}
 	for _, s := range all {
 		p.allow[s.name] = c.Allow[s.name]
 	}

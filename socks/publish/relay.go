@@ -25,10 +25,13 @@ const (
 	relayBuffer = 64 << 10
 )
 
+// dialPackets opens the connection of a program; done, if not nil, is called when it has ended.
+type dialPackets func(ctx context.Context, from net.Addr) (conn net.Conn, done func(), err error)
+
 // udpRelay gives every program that sends to a socket a connection of packets of its own, and its answers back.
 type udpRelay struct {
 	socket         net.PacketConn
-	dial           func(ctx context.Context, from net.Addr) (net.Conn, error)
+	dial           dialPackets
 	sent, received atomic.Uint64 // bytes towards the connections, and back
 	dropped        atomic.Uint64 // packets
 
@@ -44,7 +47,7 @@ type relayed struct {
 	end   context.CancelFunc
 }
 
-func newUDPRelay(socket net.PacketConn, dial func(ctx context.Context, from net.Addr) (net.Conn, error)) *udpRelay {
+func newUDPRelay(socket net.PacketConn, dial dialPackets) *udpRelay {
 	return &udpRelay{socket: socket, dial: dial, per: map[netip.AddrPort]*relayed{}}
 }
 
@@ -113,10 +116,13 @@ func (r *udpRelay) of(ctx context.Context, from *net.UDPAddr, wg *sync.WaitGroup
 
 // serve carries one program's packets until it has been quiet for relayIdle or its connection ends.
 func (r *udpRelay) serve(ctx context.Context, c *relayed) {
-	conn, err := r.dial(ctx, c.from)
+	conn, done, err := r.dial(ctx, c.from)
 	if err != nil {
 		pause(ctx, relayAgain)
 		return
+	}
+	if done != nil {
+		defer done()
 	}
 	c.last.Store(time.Now().UnixNano())
 	var back sync.WaitGroup
@@ -162,25 +168,5 @@ func (r *udpRelay) answer(c *relayed, conn net.Conn) {
 		if _, err := r.socket.WriteTo(buf[:n], c.from); err == nil {
 			r.received.Add(uint64(n))
 		}
-	}
-}
-
-// programs are the addresses of those that are served.
-func (r *udpRelay) programs() []netip.AddrPort {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	all := make([]netip.AddrPort, 0, len(r.per))
-	for at := range r.per {
-		all = append(all, at)
-	}
-	return all
-}
-
-// drop ends one program's connection.
-func (r *udpRelay) drop(at netip.AddrPort) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if c := r.per[at]; c != nil {
-		c.end()
 	}
 }

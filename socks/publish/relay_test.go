@@ -2,7 +2,6 @@ package publish_test
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -36,12 +35,16 @@ func TestRelay(t *testing.T) {
 	}
 	defer socket.Close()
 	var dials atomic.Int32
-	drop := publish.Relay(t.Context(), socket, func(ctx context.Context, _ net.Addr) (net.Conn, error) {
-		if dials.Add(1) > 3 {
-			return nil, errors.New("not again")
-		}
+	var done atomic.Int32
+	opened := make(chan net.Conn, 8)
+	go publish.Relay(t.Context(), socket, func(ctx context.Context, _ net.Addr) (net.Conn, func(), error) {
+		dials.Add(1)
 		var d net.Dialer
-		return d.DialContext(ctx, "udp", server.LocalAddr().String())
+		c, err := d.DialContext(ctx, "udp", server.LocalAddr().String())
+		if err == nil {
+			opened <- c
+		}
+		return c, func() { done.Add(1) }, err
 	})
 	ask := func(c net.Conn, text string) string {
 		b := make([]byte, 100)
@@ -70,8 +73,11 @@ func TestRelay(t *testing.T) {
 	if n := dials.Load(); n != 2 {
 		t.Errorf("%d connections for two programs", n)
 	}
-	drop()
+	(<-opened).Close() // as when a grant is taken back
 	if got := ask(programs[0], "again"); got != "again" && got != "a" {
 		t.Errorf("after the drop: %q", got)
+	}
+	if done.Load() != 1 {
+		t.Errorf("%d connections ended, want 1", done.Load())
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"skywire/cmd/internal/applet"
@@ -85,13 +84,10 @@ func publishAllow(ctx context.Context, node *app.Client, specs []publish.Spec, w
 	own := map[string][]string{}
 	for _, w := range words {
 		name, word, one := strings.Cut(w, "=")
-		switch {
-		case !one:
-			common = append(common, w)
-		case !slices.ContainsFunc(specs, func(s publish.Spec) bool { return s.Name == name }):
-			return nil, applet.Usagef("--allow %s: no service %q is published here", w, name)
-		default:
+		if one {
 			own[name] = append(own[name], word)
+		} else {
+			common = append(common, w)
 		}
 	}
 	all := map[string][]string{}
@@ -105,6 +101,11 @@ func publishAllow(ctx context.Context, node *app.Client, specs []publish.Spec, w
 			return nil, err
 		}
 		all[s.Name] = allow
+	}
+	for name := range own {
+		if _, ok := all[name]; !ok {
+			return nil, applet.Usagef("--allow %s=…: no service %q is published here", name, name)
+		}
 	}
 	return all, nil
 }
