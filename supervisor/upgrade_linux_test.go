@@ -40,7 +40,7 @@ func TestUpgrade(t *testing.T) {
 		d.Process.Kill()
 		d.Wait()
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	ask := func(method string, p, result any) error { return asked(ctx, w.config.RunDir, method, p, result) }
 	pids := func() map[string]string {
@@ -72,7 +72,7 @@ func TestUpgrade(t *testing.T) {
 		return nil
 	})
 	upgrades := 5
-	if testing.Short() {
+	if testing.Short() || slow() {
 		upgrades = 2
 	}
 	for i := 1; i <= upgrades; i++ {
