@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"skywire/mesh/node/api"
+	"skywire/mesh/stream"
 )
 
 // What the machine decides, where the settings do not.
@@ -54,6 +55,14 @@ func newMachine(c *Config) machine {
 }
 
 func (m *machine) small() bool { return m.memory < smallMemory }
+
+// streams is how many one peer may have at once.
+func (m *machine) streams() int {
+	if m.small() {
+		return stream.MaxStreams
+	}
+	return stream.ManyStreams
+}
 
 // machineMemory returns the memory of the machine in bytes; where it can't be told, plenty.
 func machineMemory() uint64 {

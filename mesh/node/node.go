@@ -318,7 +318,8 @@ func (n *Node) build() (err error) {
 	n.sender = n.core.Plane().NewWorker(n)
 	if n.streams, err = stream.New(stream.Config{
 		Identity: n.identity, Network: n.network, Carrier: n, Kernel: (*kernel)(n), Prefer: stream.Prefer(n.cfg.Streams), Small: n.machine.small(),
-		Log: n.log,
+		Most: n.machine.streams(),
+		Log:  n.log,
 	}); err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -50,6 +51,7 @@ type Config struct {
 	Kernel   Kernel // the second carrier of streams; nil: there is none
 	Prefer   Prefer
 	Small    bool         // a box with little memory: smaller windows
+	Most     int          // streams of one peer at once; 0 means MaxStreams
 	Log      *slog.Logger // nil: silent
 }
 
@@ -89,7 +91,8 @@ type Endpoint struct {
 	self    key.Public
 	log     *slog.Logger
 	cert    tls.Certificate
-	share   int // of windows and ring: 1, or smallShare
+	share   int   // of windows and ring: 1, or smallShare
+	most    int64 // streams of one peer
 	conn    *packetConn
 	quic    *quic.Transport
 	count   counters
@@ -138,6 +141,7 @@ func New(c Config) (*Endpoint, error) {
 	if c.Small {
 		e.share = smallShare
 	}
+	e.most = int64(cmp.Or(c.Most, MaxStreams))
 	e.conn, err = newPacketConn(c.Carrier, c.Network.Address(self), ringSize/e.share, e.lookup, &e.count)
 	if err != nil {
 		return nil, fmt.Errorf("stream: %w", err)
@@ -220,7 +224,7 @@ func (e *Endpoint) quicConfig() *quic.Config {
 		InitialConnectionReceiveWindow: uint64(connWindow / e.share),
 		MaxConnectionReceiveWindow:     uint64(maxConnWindow / e.share),
 		AllowConnectionWindowIncrease:  e.allowWindow,
-		MaxIncomingStreams:             MaxStreams,
+		MaxIncomingStreams:             e.most,
 		MaxIncomingUniStreams:          -1,
 		InitialPacketSize:              minPacket, // as a floor: smaller paths carry it in pieces
 		Allow0RTT:                      false,

@@ -21,11 +21,11 @@ const smallShare = 4
 
 const (
 	// MaxStreams is how many streams of one peer may be open at once: a household's browsers through one exit need a
-	// thousand, and each costs two descriptors where the program is a proxy (OpenWrt's limit is often 4,096).
-	MaxStreams = 4096
-	// maxIncoming bounds the incoming streams of all peers together; one more is refused as busy, and so is one of a peer
-	// that has more than are left.
-	maxIncoming = 8192
+	// thousand, and each costs two descriptors where the program is a proxy (OpenWrt's limit is often 4,096). ManyStreams
+	// is for boxes with memory. Of all peers together there may be twice as many incoming ones; one more is refused as
+	// busy, and so is one of a peer that has more than are left.
+	MaxStreams  = 4096
+	ManyStreams = 10_240
 	// maxPeers bounds what the endpoint remembers of peers; those without a connection are forgotten first.
 	maxPeers = 4096
 	// maxConnsPerPeer: one in use, and those it replaced that still have streams. More are closed at once.

@@ -400,7 +400,7 @@ func (in *Incoming) Refuse(why *signal.Error) error {
 
 // crowded reports whether a stream is one too many, of all there are and of its peer's. A peer may have as many as there
 // are places left, so that those who fill the node, even with streams that say nothing, leave some to who comes next.
-func (e *Endpoint) crowded(all, peers int64) bool { return peers > max(maxIncoming-all, 0) }
+func (e *Endpoint) crowded(all, peers int64) bool { return peers > max(2*e.most-all, 0) }
 
 // serveStream reads the first frame and finds who takes the stream.
 func (e *Endpoint) serveStream(ctx context.Context, s *Stream) {

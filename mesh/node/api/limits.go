@@ -3,11 +3,11 @@ package api
 import "time"
 
 const (
-	// maxConns bounds the connections of all programs: 4,096 streams, as many as one peer may open, and control. Each is a
-	// descriptor, or two with a handed-over one, so a small box needs its limit raised for that many.
-	maxConns = 4096 + 256
+	// maxConns bounds the connections of all programs: 10,240 streams, as many as one peer may open (stream.ManyStreams),
+	// and control. Each is a descriptor, or two with a handed-over one, so a small box needs its limit raised for that many.
+	maxConns = 10_240 + 256
 	// maxPerUID keeps what is left for root and the node's own user.
-	maxPerUID = 4096
+	maxPerUID = 10_240
 	// maxLine bounds the lines of a stream connection: 4 KiB in base64, a key and names.
 	maxLine = 16 << 10
 	// maxServices of one app, and maxApps, fit into a record of 4 KiB.
