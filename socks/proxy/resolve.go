@@ -15,6 +15,7 @@ import (
 // Limits of the cache of names.
 const (
 	maxNames      = 1024             // entries; one takes some 300 bytes
+	maxLookups    = 128              // at once: each has a socket
 	maxAddresses  = 16               // of one family of a name
 	mostTTL       = time.Hour        // a longer one outlives most moves of servers
 	mostNegative  = 5 * time.Minute  // RFC 2308, 5 allows hours
@@ -30,6 +31,7 @@ type resolver struct {
 	now func() time.Time
 	ctx context.Context // of lookups, which outlive their askers
 	end context.CancelFunc
+	run chan struct{} // held by lookups
 
 	mu      sync.Mutex // guards the fields below
 	entries map[question]*cached
@@ -71,7 +73,7 @@ func newResolver(r *net.Resolver) *resolver {
 			return c, err
 		},
 	}
-	res := &resolver{ask: heard, now: time.Now, entries: make(map[question]*cached)}
+	res := &resolver{ask: heard, now: time.Now, entries: make(map[question]*cached), run: make(chan struct{}, maxLookups)}
 	res.ctx, res.end = context.WithCancel(context.Background())
 	return res
 }
@@ -87,9 +89,11 @@ func (r *resolver) lookup(ctx context.Context, name, family string) ([]netip.Add
 	case r.closed:
 		r.mu.Unlock()
 		return nil, context.Canceled
+	case !r.makeRoomLocked():
+		r.mu.Unlock()
+		return nil, &net.DNSError{Err: "too many questions at once", Name: q.name, IsTemporary: true}
 	default:
 		r.stats.asked++
-		r.makeRoomLocked()
 		n = &cached{done: make(chan struct{})}
 		r.entries[q] = n
 		r.wg.Go(func() { r.fetch(q, n) })
@@ -103,10 +107,11 @@ func (r *resolver) lookup(ctx context.Context, name, family string) ([]netip.Add
 	}
 }
 
-// makeRoomLocked drops what has run out, else some entry: maps are walked from a random place.
-func (r *resolver) makeRoomLocked() {
+// makeRoomLocked drops what has run out, else some entry: maps are walked from a random place. There is no room if all are
+// being asked for.
+func (r *resolver) makeRoomLocked() bool {
 	if len(r.entries) < maxNames {
-		return
+		return true
 	}
 	now := r.now()
 	var any question
@@ -121,10 +126,16 @@ func (r *resolver) makeRoomLocked() {
 	if len(r.entries) >= maxNames {
 		delete(r.entries, any)
 	}
+	return len(r.entries) < maxNames
 }
 
 // fetch asks for q.
 func (r *resolver) fetch(q question, n *cached) {
+	select {
+	case r.run <- struct{}{}:
+		defer func() { <-r.run }()
+	case <-r.ctx.Done(): // the lookup says so
+	}
 	var l life
 	ctx, cancel := context.WithTimeout(context.WithValue(r.ctx, lifeKey{}, &l), lookupTimeout)
 	defer cancel()

@@ -255,6 +255,38 @@ func TestCacheBounded(t *testing.T) {
 	}
 }
 
+// TestCacheFull has more questions under way than there is room for.
+func TestCacheFull(t *testing.T) {
+	t.Parallel()
+	gate := make(chan struct{})
+	_, ask := startServer(t, map[string][]zone{"a.test. TypeA": {{addrs: []string{"1.2.3.4"}, ttl: 60, wait: gate}}})
+	r := newResolver(ask)
+	defer r.close()
+	for i := range maxNames {
+		r.entries[question{string(binary.BigEndian.AppendUint32(nil, uint32(i))), "ip4"}] = &cached{done: make(chan struct{})}
+	}
+	var dns *net.DNSError
+	if _, err := r.lookup(t.Context(), "a.test.", "ip4"); !errors.As(err, &dns) || !dns.IsTemporary || len(r.entries) != maxNames {
+		t.Errorf("%v, %d entries", err, len(r.entries))
+	}
+	clear(r.entries)
+	for range maxLookups {
+		r.run <- struct{}{} // as many lookups
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := r.lookup(ctx, "a.test.", "ip4"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	close(gate)
+	for range maxLookups {
+		<-r.run
+	}
+	if a, err := r.lookup(t.Context(), "a.test.", "ip4"); err != nil || len(a) != 1 {
+		t.Errorf("%v, %v", a, err)
+	}
+}
+
 // TestRebindingCache has a name with a public address first and a private one second, without and with a TTL.
 func TestRebindingCache(t *testing.T) {
 	t.Parallel()

@@ -341,3 +341,42 @@ func TestDrain(t *testing.T) {
 	default:
 	}
 }
+
+// TestAssociationAllocates nothing for a packet, either way.
+func TestAssociationAllocates(t *testing.T) {
+	at, _, _ := udpResponder(t, "127.0.0.1:0")
+	sock, err := net.ListenUDP("udp", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sock.Close()
+	e, err := NewExit(ExitConfig{Node: newMesh(t).node(t, true, 1), AllowAny: true, AllowPrivate: true, Limits: Limits{Rate: 1 << 40}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.names.close()
+	peer := newKey(t)
+	if err := e.accounts.open(peer, true); err != nil {
+		t.Fatal(err)
+	}
+	a := &association{e: e, peer: peer, sock: sock, targets: make(map[netip.Addr]*udpTarget), last: time.Now()}
+	packet := socks.Datagram{Addr: at.Addr(), Port: at.Port(), Payload: make([]byte, 1200)}.Append(nil)
+	in, out := make([]byte, datagramRoom), make([]byte, 0, datagramRoom)
+	now := time.Now()
+	n := testing.AllocsPerRun(100, func() {
+		d, err := socks.ParseDatagram(packet)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a.send(d, d.Addr, now)
+		_ = sock.SetReadDeadline(now.Add(20 * time.Second))
+		n, from, err := sock.ReadFromUDPAddrPort(in)
+		if err != nil || !a.wanted(from.Addr().Unmap()) || !e.accounts.spend(peer, n, false, e.c.Limits.Rate) {
+			t.Fatalf("%v from %v", err, from)
+		}
+		out = socks.Datagram{Addr: from.Addr(), Port: from.Port()}.Append(out[:0])
+	})
+	if n != 0 {
+		t.Errorf("%v allocations for a packet there and back", n)
+	}
+}
