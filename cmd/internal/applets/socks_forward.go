@@ -1,3 +1,5 @@
+//go:build !mini
+
 package applets
 
 import (
@@ -11,14 +13,6 @@ import (
 	"skywire/mesh/app"
 	"skywire/socks/publish"
 )
-
-// socksForwardKind is the kind under which forwards register with the node.
-const socksForwardKind = "socks-forward"
-
-type socksForwardConfig struct {
-	Name  string   `yaml:"name"`
-	Local []string `yaml:"local"`
-}
 
 const socksForwardAbout = `Listens on this box and leads to services that other nodes publish (skywire socks publish). It needs no rights: no TUN, no
 root, and nothing beside the node.

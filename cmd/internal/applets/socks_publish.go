@@ -1,3 +1,5 @@
+//go:build !mini
+
 package applets
 
 import (
@@ -13,17 +15,6 @@ import (
 	"skywire/signal"
 	"skywire/socks/publish"
 )
-
-// socksPublishKind is the kind under which publishers register with the node.
-const socksPublishKind = "socks-publish"
-
-type socksPublishConfig struct {
-	Name        string   `yaml:"name"`
-	Services    []string `yaml:"services"`
-	Allow       []string `yaml:"allow"`
-	ProxyHeader bool     `yaml:"proxy_header"`
-	NoVPN       bool     `yaml:"no_vpn"`
-}
 
 const socksPublishAbout = `Offers programs that listen behind this node to chosen nodes, and opens nothing else of this box.
 
