@@ -180,9 +180,14 @@ func TestE2EVPNRights(t *testing.T) {
 		}
 	}
 	w.spoofs("c", "net", netIPv4, c.IPv4, netip.MustParseAddr(w.address("c")), []spoof{
-		{"another client", d.IPv4.String()}, {"the server's LAN", "192.168.9.77"}, {"the server", server.String()},
-		{"a stranger", "203.0.113.9"}, {"loopback", "127.0.0.1"},
-		{"another node", w.address("d")}, {"the server's LAN, IPv6", "2001:db8:9::77"}, {"IPv4 in IPv6", "::ffff:192.168.9.77"},
+		{"another client", d.IPv4.String()},
+		{"the server's LAN", "192.168.9.77"},
+		{"the server", server.String()},
+		{"a stranger", "203.0.113.9"},
+		{"loopback", "127.0.0.1"},
+		{"another node", w.address("d")},
+		{"the server's LAN, IPv6", "2001:db8:9::77"},
+		{"IPv4 in IPv6", "::ffff:192.168.9.77"},
 	})
 	w.cuts(t)
 }

@@ -3,6 +3,7 @@ package netcfg
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"sort"
 
 	"github.com/vishvananda/netlink"
@@ -49,9 +50,11 @@ func ServedPrefixes(except string) ([]netip.Prefix, error) {
 			if !ok || p.Addr().IsLinkLocalUnicast() || p.Addr().IsLoopback() || p.Addr().Is4() && uplinks[l.Attrs().Index] {
 				continue
 			}
-			out = append(out, p.Masked())
+			if p = p.Masked(); !slices.Contains(out, p) {
+				out = append(out, p)
+			}
 		}
 	}
-	sort.Slice(out, func(i, j int) bool { return out[i].Addr().Less(out[j].Addr()) })
+	sort.Slice(out, func(i, j int) bool { return out[i].Compare(out[j]) < 0 })
 	return out, nil
 }

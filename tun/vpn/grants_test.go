@@ -32,7 +32,8 @@ func TestGrants(t *testing.T) {
 		{"by key of one subnet", app.Identity{Key: two, Member: true}, grant{subnets: []netip.Prefix{office}}},
 		{"by tag", app.Identity{Key: keyOf(t, 3), Member: true, Tags: []string{"family"}}, grant{exit: true}},
 		{
-			"by key and tags", app.Identity{Key: one, Member: true, Tags: []string{"family", "work"}},
+			"by key and tags",
+			app.Identity{Key: one, Member: true, Tags: []string{"family", "work"}},
 			grant{exit: true, subnets: []netip.Prefix{lan, office}},
 		},
 		{"stranger", app.Identity{Key: keyOf(t, 3), Member: true, Tags: []string{"fam", "@family"}}, grant{}},
@@ -53,8 +54,11 @@ func TestGrants(t *testing.T) {
 		t.Errorf("nobody is named, and one gets %+v", g)
 	}
 	for _, bad := range []ServerConfig{
-		{Allow: []string{"@"}}, {AllowExit: []string{"any"}}, {Subnets: []Subnet{{Prefix: lan, Allow: []string{"x"}}}},
-		{Subnets: []Subnet{{Prefix: lan}, {Prefix: lan}}}, {Limit: Limit{Period: "year"}},
+		{Allow: []string{"@"}},
+		{AllowExit: []string{"any"}},
+		{Subnets: []Subnet{{Prefix: lan, Allow: []string{"x"}}}},
+		{Subnets: []Subnet{{Prefix: lan}, {Prefix: lan}}},
+		{Limit: Limit{Period: "year"}},
 	} {
 		if err := bad.validate(); err == nil {
 			t.Errorf("%+v is taken", bad)
