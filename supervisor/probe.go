@@ -150,13 +150,13 @@ func (s *Supervisor) Top(ctx context.Context) ([]Top, error) {
 		}
 		return nil
 	})
-	for i, run := range runs { // outside the loop: it reads /proc
-		t := &list[i]
+	for i, m := range usages(runs) { // outside the loop: it reads /proc
+		t, run := &list[i], runs[i]
 		t.Usage = Resources{ID: t.ID, App: json.RawMessage("null")}
 		if run == nil {
 			continue
 		}
-		u, known := run.Usage()
+		u, known := m.Usage, m.known
 		wall := s.c.now().Sub(*t.Started)
 		t.Usage.PID, t.Usage.Source, t.Usage.Uptime = run.ID().PID, u.Source, float64(wall.Milliseconds())/1000
 		if known {

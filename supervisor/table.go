@@ -6,10 +6,12 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"skywire/signal"
 	"skywire/supervisor/config"
+	"skywire/supervisor/proc"
 )
 
 // Item is a row of ps.
@@ -45,17 +47,33 @@ func (s *Supervisor) items(ctx context.Context, want func(*entry) bool) ([]Item,
 		}
 		return nil
 	})
-	for i, run := range runs { // outside the loop: it reads /proc
-		if run == nil {
-			continue
-		}
-		if u, known := run.Usage(); known {
-			items[i].RSS = u.RSS
-			pct := percent(u.CPUUser+u.CPUSys, s.c.now().Sub(*items[i].Started))
+	for i, m := range usages(runs) { // outside the loop: it reads /proc
+		if m.known {
+			items[i].RSS = m.RSS
+			pct := percent(m.CPUUser+m.CPUSys, s.c.now().Sub(*items[i].Started))
 			items[i].CPUPercent = &pct
 		}
 	}
 	return items, err
+}
+
+// measured is the usage of one of several apps.
+type measured struct {
+	proc.Usage
+	known bool
+}
+
+// usages measures apps, all at the same time: so they share the reading of /proc. A nil run is not known.
+func usages(runs []running) []measured {
+	all := make([]measured, len(runs))
+	var wg sync.WaitGroup
+	for i, run := range runs {
+		if run != nil {
+			wg.Go(func() { all[i].Usage, all[i].known = run.Usage() })
+		}
+	}
+	wg.Wait()
+	return all
 }
 
 // item is only for the loop.

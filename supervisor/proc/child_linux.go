@@ -336,10 +336,12 @@ func signalID(id ID, sig syscall.Signal) {
 func (c *Child) Empty(ctx context.Context) bool {
 	t := time.NewTicker(scanEvery)
 	defer t.Stop()
-	for {
+	for begin := time.Now(); ; {
 		if len(c.Members(true)) == 0 {
 			return true
 		}
+		// Most end at once; who takes long is looked at less often, but not later than a fraction of that.
+		t.Reset(min(max(scanEvery, time.Since(begin)/10), 5*scanEvery))
 		select {
 		case <-t.C:
 		case <-ctx.Done():
