@@ -359,7 +359,11 @@ func (a *App) report(ctx context.Context) error {
 	t := time.NewTicker(reportEvery)
 	defer t.Stop()
 	for {
-		if err := a.node.Status(a.Status()); err != nil {
+		s := a.Status()
+		if l := s.KillSwitch; l != nil && !(l.Table && l.Routes) {
+			a.mend()
+		}
+		if err := a.node.Status(s); err != nil {
 			a.log.Debug("status not told", "err", err)
 		}
 		select {

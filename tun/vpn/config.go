@@ -54,6 +54,10 @@ type ClientConfig struct {
 	OnlyBy    Split         // or what alone goes by it
 	Gateways  []netcfg.Gate // whose clients go by it, too
 
+	// NodeUsers has the node's user, if the node has it to itself: its packets then stay out of the tunnel, and pass the
+	// kill switch, without a mark, those of carriers over TCP, too.
+	NodeUsers []uint32
+
 	KillSwitch bool // nothing leaves but by the tunnel, until released
 	Release    bool // take the kill switch of an earlier run off
 	LAN        bool // the kill switch lets private and link-local destinations be reached

@@ -47,10 +47,10 @@ func Lock(c Config, log *slog.Logger) (on bool, err error) {
 	return true, nil
 }
 
-// killSwitch makes the settings of the command; what only a running node tells comes from the last ones.
+// killSwitch makes the settings of the command; the mark, which a run has chosen, is kept.
 func (c *Config) killSwitch(last netcfg.KillSwitch) netcfg.KillSwitch {
 	k := netcfg.KillSwitch{
-		Device: c.Device, Mark: max(last.Mark, netcfg.DefaultMark), UIDs: last.UIDs,
+		Device: c.Device, Mark: max(last.Mark, netcfg.DefaultMark), UIDs: c.Client.NodeUsers,
 		LAN: c.Client.LAN, Exclude: c.Client.Exclude, Only: c.Client.OnlyBy.Users,
 	}
 	for _, g := range c.Client.Gateways {
@@ -59,9 +59,6 @@ func (c *Config) killSwitch(last netcfg.KillSwitch) netcfg.KillSwitch {
 		} else {
 			k.Exclude = append(k.Exclude[:len(k.Exclude):len(k.Exclude)], g.Prefix)
 		}
-	}
-	if uids := nodeUsers(c.Run); len(uids) > 0 {
-		k.UIDs = uids
 	}
 	return k
 }
@@ -74,18 +71,30 @@ func Release(state string) error {
 	return netcfg.ForgetKillSwitch(state)
 }
 
-// relock tells the kill switch what a running node told us.
+// relock tells the kill switch which mark the mesh's own packets have.
 func (a *App) relock(mark uint32) error {
 	k, on, err := netcfg.LoadKillSwitch(a.c.State, a.c.Device)
 	if err != nil || !on {
 		return err
 	}
-	k.Mark = mark
-	if uids := nodeUsers(a.c.Run); len(uids) > 0 {
-		k.UIDs = uids
+	if k.Mark == mark {
+		return nil
 	}
+	k.Mark = mark
 	if err := netcfg.SaveKillSwitch(a.c.State, k); err != nil {
 		return err
 	}
 	return netcfg.SetKillSwitch(k)
+}
+
+// mend puts a kill switch back that somebody has removed, `nft flush ruleset` for one, and that was not released.
+func (a *App) mend() {
+	k, on, err := netcfg.LoadKillSwitch(a.c.State, a.c.Device)
+	if !on {
+		return
+	}
+	if err == nil {
+		err = netcfg.SetKillSwitch(k)
+	}
+	a.log.Warn("kill switch was removed by somebody and is put back", "err", err)
 }

@@ -155,7 +155,7 @@ func (c *client) exit(ctx context.Context) error {
 // App's mu.
 func (c *client) exitRoutes(table int) error {
 	a := c.a
-	for _, uid := range nodeUsers(a.c.Run) {
+	for _, uid := range c.c.NodeUsers {
 		for _, v6 := range []bool{false, true} {
 			r := netcfg.Rule{V6: v6, Priority: nodePriority, Table: netcfg.MainTable, UID: uid}
 			if err := a.net.Rule(groupClient, r); err != nil {

@@ -21,6 +21,7 @@ type vpnSplitConfig struct {
 	ExcludeDomain []string `yaml:"exclude_domain"`
 	OnlyDomain    []string `yaml:"only_domain"`
 	Gateway       []string `yaml:"gateway"`
+	NodeUser      string   `yaml:"node_user"`
 }
 
 const vpnSplitAbout = `
@@ -33,7 +34,10 @@ up (--dns).
     vpn client --server NODE --exit --gateway br-lan
 
 A router's LAN goes through the tunnel, too: clients of the device, or of a network given as CIDR, under this box's
-addresses in the vpn, with a fitting MSS; the kill switch covers them. Nothing from the tunnel gets into the LAN unasked.`
+addresses in the vpn, with a fitting MSS; the kill switch covers them. Nothing from the tunnel gets into the LAN unasked.
+
+The mesh's own packets are known by the mark of the node's UDP sockets. Links over TCP or WSS, and names of peers, need a
+node with a user to itself, and --node-user.`
 
 func (c *vpnSplitConfig) flags(f *applet.Flags) {
 	f.ListVar(&c.ExcludeUser, "exclude-user", "`USER` (name or number) whose packets stay out of the tunnel (repeatable)")
@@ -42,6 +46,7 @@ func (c *vpnSplitConfig) flags(f *applet.Flags) {
 	f.ListVar(&c.OnlyCgroup, "only-cgroup", "`PATH` of a cgroup v2 that alone goes through the exit (repeatable)")
 	f.ListVar(&c.ExcludeDomain, "exclude-domain", "`NAME` that stays out of the tunnel with all below it (repeatable)")
 	f.ListVar(&c.OnlyDomain, "only-domain", "`NAME` that alone goes through the exit (repeatable)")
+	f.StringVar(&c.NodeUser, "node-user", "", "`USER` that the node, and nothing else, runs as: all its packets go past the tunnel")
 	f.ListVar(&c.Gateway, "gateway", "`DEVICE|CIDR` whose clients go through the exit (repeatable)")
 }
 
@@ -52,6 +57,16 @@ func (c *vpnSplitConfig) settings(out *vpn.ClientConfig) (err error) {
 	}
 	if out.OnlyBy, err = vpnSplit(c.OnlyUser, c.OnlyCgroup, c.OnlyDomain); err != nil {
 		return err
+	}
+	if c.NodeUser != "" {
+		id, err := userID(c.NodeUser)
+		if err != nil {
+			return err
+		}
+		if id == 0 {
+			return fmt.Errorf("--node-user %s: root runs more than the node", c.NodeUser)
+		}
+		out.NodeUsers = []uint32{id}
 	}
 	for _, w := range c.Gateway {
 		g := netcfg.Gate{Device: w}
