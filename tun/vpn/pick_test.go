@@ -55,8 +55,11 @@ func TestNext(t *testing.T) {
 	t.Parallel()
 	node := &pickNode{
 		services: []app.Service{
-			{Key: pickKey(4), Online: true, RTT: 9}, {Key: pickKey(5), Online: true, RTT: 2}, {Key: pickKey(6), RTT: 1},
-			{Key: pickKey(7), Online: true}, {Key: pickKey(99), Online: true, RTT: 0.1},
+			{Key: pickKey(4), Online: true, RTT: 9},
+			{Key: pickKey(5), Online: true, RTT: 2},
+			{Key: pickKey(6), RTT: 1},
+			{Key: pickKey(7), Online: true},
+			{Key: pickKey(99), Online: true, RTT: 0.1},
 		},
 		unknown: map[string]bool{"8": true},
 	}
