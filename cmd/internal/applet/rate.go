@@ -38,7 +38,7 @@ func (r *Rate) UnmarshalText(b []byte) error {
 		if err != nil || !(v*u.bytes >= 1 && v*u.bytes <= 1e12) {
 			break
 		}
-		*r = Rate(v * u.bytes)
+		*r = Rate(v*u.bytes + 0.5)
 		return nil
 	}
 	return fmt.Errorf("rate %q: want a number with its unit, such as 20Mbit or 2MB", b)
@@ -52,12 +52,12 @@ func (r Rate) String() string {
 	case r == 0:
 		return "0"
 	case bits >= 1e9:
-		return strconv.FormatFloat(bits/1e9, 'g', 4, 64) + "Gbit"
+		return strconv.FormatFloat(bits/1e9, 'f', -1, 64) + "Gbit"
 	case bits >= 1e6:
-		return strconv.FormatFloat(bits/1e6, 'g', 4, 64) + "Mbit"
+		return strconv.FormatFloat(bits/1e6, 'f', -1, 64) + "Mbit"
 	case bits >= 1e3:
-		return strconv.FormatFloat(bits/1e3, 'g', 4, 64) + "kbit"
+		return strconv.FormatFloat(bits/1e3, 'f', -1, 64) + "kbit"
 	default:
-		return strconv.FormatFloat(bits, 'g', 4, 64) + "bit"
+		return strconv.FormatFloat(bits, 'f', -1, 64) + "bit"
 	}
 }

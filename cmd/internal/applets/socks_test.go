@@ -142,6 +142,8 @@ func TestSocksErrors(t *testing.T) {
 		{"no verb", n.run, "", 2, "which verb?"},
 		{"unknown verb", n.run, "sever", 2, `did you mean "server"`},
 		{"client without node", empty, "client", 3, "skywire node run"},
+		{"server, a rule", n.run, "server --allow any --policy permit", 2, `policy rule "permit"`},
+		{"server, a rate", n.run, "server --allow any --rate 20", 2, "with its unit"},
 		{"server without node", empty, "server --allow any", 3, "skywire node run"},
 		{"status without node", empty, "status", 3, "skywire node run"},
 		{"port in use", n.run, "client --listen " + taken.Addr().String(), 1, "in use by "},
