@@ -263,7 +263,8 @@ pid-file=/run/dnsmasq.pid
 X
 cat >/etc/init.d/dnsmasq <<X
 #!/bin/sh
-[ "\$1" = start ] || { kill \$(cat /run/dnsmasq.pid); while grep -qs "State:.[^Z]" /proc/\$(cat /run/dnsmasq.pid)/status; do sleep 0.05; done; }
+pid=\$(cat /run/dnsmasq.pid)
+[ "\$1" = start ] || { kill \$pid; while grep -qs "State:.[^Z]" /proc/\$pid/status; do sleep 0.05; done; }
 dnsmasq -C /run/dnsmasq.conf >/dev/null 2>&1 </dev/null
 X
 chmod +x /etc/init.d/dnsmasq
@@ -294,7 +295,7 @@ ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf`)
 		return err
 	})
 	w.daemon("/usr/lib/systemd/systemd-resolved")
-	w.snapshots += "; resolvectl dns | grep -v eth0; resolvectl domain"
+	w.snapshots += "; (resolvectl dns; resolvectl domain) | grep -v 'eth0\\|(skywire0):$'"
 	w.wait("resolved", func(ctx context.Context) error {
 		_, err := w.box["me"].Exec(ctx, "resolvectl", "dns")
 		return err

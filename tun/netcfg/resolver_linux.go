@@ -46,6 +46,7 @@ type Resolver struct {
 	why  string         // of BackNone
 
 	stands *Resolving // nil: nothing
+	stale  []string   // makes dnsmasq forget a file that is gone; it waits for the next reason to start it again
 	again  time.Time
 	pid    int // of the back end when it was told
 }
@@ -72,7 +73,7 @@ func OpenResolver(c Config) (*Resolver, error) {
 	}
 	r.detect()
 	if r.back.Back == BackDnsmasq { // the same after a power cut
-		if err := r.untellDnsmasq(r.back); err != nil {
+		if err := r.dropFile(r.back); err != nil {
 			return nil, errors.Join(err, j.remove(true))
 		}
 	}
@@ -331,24 +332,34 @@ func (r *Resolver) tellDnsmasq(s Resolving) error {
 	if err := replaceFile(r.back.Path, dnsmasqConfig(r.c.Device, s)); err != nil {
 		return err
 	}
+	r.stale = nil
 	err := command(r.back.Command...)
 	if err == nil && awaitDaemon("dnsmasq") {
 		return nil
 	}
-	return errors.Join(errors.New("did not come back with our settings"), err, r.untellDnsmasq(r.back))
+	return errors.Join(errors.New("did not come back with our settings"), err, r.dropFile(r.back), r.forget())
 }
 
-func (r *Resolver) untellDnsmasq(c resolverChange) error {
-	if err := os.Remove(c.Path); err != nil {
-		if gone(err) {
-			return nil
-		}
-		return err
+// dropFile takes our file away from dnsmasq, which still has it in mind.
+func (r *Resolver) dropFile(c resolverChange) error {
+	err := os.Remove(c.Path)
+	if err == nil {
+		r.stale = c.Command
 	}
-	if len(daemons("dnsmasq")) == 0 && !slices.Contains(c.Command, "/etc/init.d/dnsmasq") {
-		return nil // it reads its files when it is started
+	if gone(err) {
+		return nil
 	}
-	return command(c.Command...)
+	return err
+}
+
+// forget makes dnsmasq read its files again, if one of ours was among them.
+func (r *Resolver) forget() error {
+	words := r.stale
+	r.stale = nil
+	if len(words) == 0 || len(daemons("dnsmasq")) == 0 && words[0] != "/etc/init.d/dnsmasq" {
+		return nil // it reads them when it is started
+	}
+	return command(words...)
 }
 
 // awaitDaemon waits until a program runs, and goes on running for a moment.
@@ -413,7 +424,7 @@ func (r *Resolver) takeBack() error {
 		case BackFile:
 			err = r.cleanFile(c.Path)
 		case BackDnsmasq:
-			err = r.untellDnsmasq(c)
+			err = r.dropFile(c)
 		case BackResolved:
 			if _, e := net.InterfaceByName(r.c.Device); e == nil && len(daemons("systemd-resolve")) > 0 {
 				err = command("resolvectl", "revert", r.c.Device)
@@ -433,7 +444,7 @@ func (r *Resolver) Close() error {
 	if r.j == nil {
 		return nil
 	}
-	err := r.takeBack()
+	err := errors.Join(r.takeBack(), r.forget())
 	err = errors.Join(err, r.j.remove(err != nil))
 	r.j, r.stands = nil, nil
 	return err

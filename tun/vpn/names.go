@@ -170,12 +170,19 @@ func (a *App) runNames(ctx context.Context) (err error) {
 	a.log.Info("names up", "addr", server.Addr(), "found", backend)
 	t := time.NewTicker(namesEvery)
 	defer t.Stop()
-	for {
-		a.applyNames(box, server)
+	// With an exit to come the box is not told twice within a moment: dnsmasq has to be started again each time.
+	for wait := a.c.DNS.Mode == dns.Exit && !a.c.DNS.Strict; ; {
+		n.mu.Lock()
+		wait = wait && len(n.exit) == 0
+		n.mu.Unlock()
+		if !wait {
+			a.applyNames(box, server)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.C:
+			wait = false
 		case <-n.poke:
 		}
 	}
