@@ -32,6 +32,7 @@ type fakeNode struct {
 	strange map[key.Public]bool // no members
 	tags    map[key.Public][]string
 
+	news     chan string // kinds of events
 	records  []api.Record
 	services []app.Service
 }
@@ -80,8 +81,12 @@ func (f *fakeNode) Trace(_ context.Context, k key.Public) (api.Trace, error) {
 
 func (f *fakeNode) Events(ctx context.Context, p api.EventsParams) (api.Events, error) {
 	if p.After >= 3 && p.WaitS > 0 {
-		<-ctx.Done()
-		return api.Events{}, ctx.Err()
+		select {
+		case kind := <-f.news:
+			return api.Events{Events: []api.Event{{Seq: p.After + 1, Kind: kind}}, Next: p.After + 1}, nil
+		case <-ctx.Done():
+			return api.Events{}, ctx.Err()
+		}
 	}
 	return api.Events{Events: []api.Event{}, Next: 3}, nil
 }
@@ -167,7 +172,7 @@ func identity(t testing.TB, i byte) *key.Private {
 func newBox(t testing.TB, net *streamtest.Network, i byte) *box {
 	t.Helper()
 	id := identity(t, i)
-	b := &box{t: t, key: id.Public(), node: &fakeNode{self: id.Public(), network: network, strange: map[key.Public]bool{}}}
+	b := &box{t: t, key: id.Public(), node: &fakeNode{self: id.Public(), network: network, strange: map[key.Public]bool{}, news: make(chan string)}}
 	dir, err := os.MkdirTemp("", "api") // t.TempDir is too long for a socket
 	if err != nil {
 		t.Fatal(err)

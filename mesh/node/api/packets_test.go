@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"skywire/mesh/app"
+	"skywire/mesh/key"
 	"skywire/mesh/stream/streamtest"
 	"skywire/signal"
 )
@@ -209,5 +210,42 @@ func TestGrantTakenBack(t *testing.T) {
 	defer cancel()
 	if _, err := a.client(t).DialPackets(ctx, b.key, "dns", nil); !errors.Is(err, signal.ErrRefused) {
 		t.Errorf("again: %v, want refused", err)
+	}
+}
+
+// TestTagTakenBack: news of a certificate that has lost its tag ends what the tag had opened.
+func TestTagTakenBack(t *testing.T) {
+	t.Parallel()
+	a, b := two(t)
+	setTags := func(tags ...string) {
+		b.node.mu.Lock()
+		defer b.node.mu.Unlock()
+		b.node.tags = map[key.Public][]string{a.key: tags}
+	}
+	setTags("home", "work")
+	server := b.client(t)
+	offerPackets(t, server, "dns", "@home")
+	echoPackets(t, server, "dns")
+	p, err := a.client(t).DialPackets(t.Context(), b.key, "dns", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	one := make([]byte, 1)
+	echoed := func() error {
+		p.Write([]byte("x"))
+		p.SetReadDeadline(time.Now().Add(20 * time.Second))
+		_, err := p.Read(one)
+		return err
+	}
+	b.node.news <- "path" // is none
+	if err := echoed(); err != nil {
+		t.Fatalf("with the tag: %v", err)
+	}
+	setTags("work")
+	b.node.news <- app.EventCertificate
+	p.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := p.Read(one); !errors.Is(err, io.EOF) {
+		t.Errorf("without the tag: %v, want EOF", err)
 	}
 }
