@@ -218,6 +218,8 @@ packages: build
 	@set -e; $(foreach p,$(PACKAGED),$(call compile,$(firstword $(subst :, ,$(p)))) -o $(OUT)/packages/skywire-$(firstword $(subst :, ,$(p))) ./cmd/skywire; \
 	  BIN=$(OUT)/packages/skywire-$(firstword $(subst :, ,$(p))) TOOL=$(OUT)/skywire NFPM='$(NFPM)' \
 	  packaging/build $(PACKAGE_VERSION) $(OUT)/packages $(firstword $(subst :, ,$(p))) $(subst $(comma), ,$(lastword $(subst :, ,$(p)))); )
+	@set -e; $(foreach p,linux-amd64 linux-arm64 linux-arm-5 linux-arm-7 linux-mips-softfloat linux-mipsle-softfloat linux-riscv64,$(call compile,$(p)) -o $(OUT)/packages/skywire-$(p) ./cmd/skywire; \
+	  BIN=$(OUT)/packages/skywire-$(p) TOOL=$(OUT)/skywire NFPM='$(NFPM)' packaging/openwrt/build $(PACKAGE_VERSION) $(OUT)/packages $(p); )
 	@cd $(OUT)/packages && sha256sum * >SHA256SUMS && cat SHA256SUMS
 
 install: build

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -19,8 +24,8 @@ import (
 // nfpm is what makes packages, as the Makefile says.
 var nfpmOf = regexp.MustCompile(`(?m)^NFPM\s*:=\s*(.*)$`)
 
-// buildPackage makes one package of the binary under test.
-func buildPackage(t *testing.T, version, format, out string) {
+// buildPackage makes a package of the binary under test by a script, which is told more by args.
+func buildPackage(t *testing.T, script, version, out string, args ...string) {
 	t.Helper()
 	bin, err := builtBinary()
 	if err != nil {
@@ -34,10 +39,10 @@ func buildPackage(t *testing.T, version, format, out string) {
 	if nfpm == nil {
 		t.Fatal("the Makefile does not say what NFPM is")
 	}
-	c := exec.CommandContext(t.Context(), "../../packaging/build", version, out, "linux-"+runtime.GOARCH, format)
+	c := exec.CommandContext(t.Context(), "../../packaging/"+script, append([]string{version, out, "linux-" + runtime.GOARCH}, args...)...)
 	c.Env = append(os.Environ(), "BIN="+bin, "TOOL="+bin, "NFPM="+string(nfpm[1]), "SOURCE_DATE_EPOCH=1700000000")
 	if text, err := c.CombinedOutput(); err != nil {
-		t.Fatalf("packaging/build %s: %v\n%s", format, err, text)
+		t.Fatalf("packaging/%s %v: %v\n%s", script, args, err, text)
 	}
 }
 
@@ -54,7 +59,7 @@ func TestE2EDebian(t *testing.T) {
 	}
 	t.Parallel()
 	dir := t.TempDir()
-	buildPackage(t, "0.1.0", "deb", dir)
+	buildPackage(t, "build", "0.1.0", dir, "deb")
 	root := overlay(t, dir)
 	deb := "skywire_0.1.0-1_" + runtime.GOARCH + ".deb"
 	copyFile(t, filepath.Join(dir, deb), filepath.Join(root, "old.deb"))
@@ -197,4 +202,91 @@ func copyFile(t *testing.T, from, to string) {
 	b, err := os.ReadFile(from)
 	must(t, err)
 	must(t, os.WriteFile(to, b, 0o644))
+}
+
+// TestE2EOpenWrtPackages looks at what opkg and apk would get: formats, owners, the name of the architecture, what must be where.
+func TestE2EOpenWrtPackages(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("names the architecture of amd64")
+	}
+	t.Parallel()
+	dir := t.TempDir()
+	buildPackage(t, "openwrt/build", "0.1.0", dir)
+	ipk := untar(t, readFile(t, filepath.Join(dir, "skywire_0.1.0-1_x86_64.ipk")))
+	if got := string(ipk["debian-binary"].body); got != "2.0\n" {
+		t.Errorf("debian-binary %q", got)
+	}
+	control := untar(t, ipk["control.tar.gz"].body)
+	for _, want := range []string{"Package: skywire\n", "Version: 0.1.0-1\n", "Architecture: x86_64\n", "Depends: kmod-tun\n"} {
+		if got := string(control["control"].body); !strings.Contains(got, want) {
+			t.Errorf("control lacks %q:\n%s", want, got)
+		}
+	}
+	if got := string(control["conffiles"].body); got != "/etc/config/skywire\n" {
+		t.Errorf("conffiles %q", got)
+	}
+	apk := untar(t, readFile(t, filepath.Join(dir, "skywire-0.1.0-r1_x86_64.apk")))
+	if got := string(apk[".PKGINFO"].body); !strings.Contains(got, "arch = x86_64\n") || !strings.Contains(got, "pkgver = 0.1.0-r1\n") {
+		t.Errorf(".PKGINFO:\n%s", got)
+	}
+	list := string(apk["lib/apk/packages/skywire.list"].body)
+	for what, all := range map[string]map[string]file{"ipk": untar(t, ipk["data.tar.gz"].body), "apk": apk} {
+		for name, mode := range map[string]int64{
+			"usr/bin/skywire": 0o755, "etc/init.d/skywire": 0o755, "etc/init.d/skywire-killswitch": 0o755, "etc/uci-defaults/80_skywire": 0o755,
+			"etc/config/skywire": 0o600, "lib/upgrade/keep.d/skywire": 0o644, "usr/share/skywire/render.sh": 0o644, "usr/bin/skywire-node": -1,
+		} {
+			f, ok := all[name]
+			switch {
+			case !ok:
+				t.Errorf("%s: no %s", what, name)
+			case mode == -1 && f.Linkname != "skywire":
+				t.Errorf("%s: %s leads to %q", what, name, f.Linkname)
+			case mode != -1 && f.Mode&0o777 != mode:
+				t.Errorf("%s: %s has mode %o", what, name, f.Mode)
+			}
+			if f.Uid != 0 || f.Gid != 0 {
+				t.Errorf("%s: %s belongs to %d:%d", what, name, f.Uid, f.Gid)
+			}
+			if !strings.Contains(list, "/"+name+"\n") {
+				t.Errorf("the list of apk lacks %s", name)
+			}
+		}
+		if _, ok := all["usr/bin/node"]; ok {
+			t.Errorf("%s: /usr/bin/node belongs to Node.js", what)
+		}
+	}
+}
+
+// file is an entry of an archive.
+type file struct {
+	tar.Header
+	body []byte
+}
+
+// untar reads an archive of possibly several segments, by name without a leading "./".
+func untar(t *testing.T, packed []byte) map[string]file {
+	t.Helper()
+	all := map[string]file{}
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	must(t, err)
+	plain, err := io.ReadAll(z)
+	must(t, err)
+	r := tar.NewReader(bytes.NewReader(plain))
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		must(t, err)
+		body, err := io.ReadAll(r)
+		must(t, err)
+		all[strings.TrimPrefix(h.Name, "./")] = file{*h, body}
+	}
+}
+
+func readFile(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return b
 }
