@@ -40,8 +40,10 @@ type Config struct {
 	// Schema describes config.yaml for editors; nil: nobody does.
 	Schema func() any
 	// Dial connects to the viscript of another box; nil: there are no others. Nodes says which boxes a word names.
-	Dial   func(ctx context.Context, node string) (io.ReadWriteCloser, error)
-	Nodes  func(ctx context.Context, word string) ([]Box, error)
+	Dial  func(ctx context.Context, node string) (io.ReadWriteCloser, error)
+	Nodes func(ctx context.Context, word string) ([]Box, error)
+	// Paint colours a table for a terminal; nil: Stdout is none, or nobody wants colours.
+	Paint  func(table string) string
 	JSON   bool
 	Stdin  io.Reader
 	Stdout io.Writer

@@ -190,14 +190,14 @@ func (v *topView) paint(out io.Writer, fd int, note string) {
 	}
 	rows = append(rows, "q quits · order: c cpu, m memory, i id, n name")
 	for i, r := range rows {
-		if i > 0 {
-			b.WriteString("\r\n")
-		}
 		if letters := []rune(r); len(letters) > w {
-			r = string(letters[:w])
+			rows[i] = string(letters[:w])
 		}
-		b.WriteString(r + clearRight)
 	}
+	if v.s.c.Paint != nil {
+		rows = strings.Split(v.s.c.Paint(strings.Join(rows, "\n")), "\n")
+	}
+	b.WriteString(strings.Join(rows, clearRight+"\r\n") + clearRight)
 	b.WriteString(clearBelow)
 	out.Write(b.Bytes())
 }
@@ -250,7 +250,7 @@ func (v *topView) text() []byte {
 	})
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s  %d apps, %d running  cpu %.1f%%  rss %s\n", v.now.at.Format(time.TimeOnly), len(all), running, sumCPU, size(sumRSS))
-	t := table{tabwriter.NewWriter(&b, 2, 8, 2, ' ', 0)}
+	t := table{Writer: tabwriter.NewWriter(&b, 2, 8, 2, ' ', 0)}
 	t.row("ID", "NAME", "STATE", "PID", "PROC", "THR", "CPU", "RSS", "PSS", "FDS", "READ/S", "WRITE/S", "UP", "RESTARTS", "SOURCE")
 	for _, l := range all {
 		u, pid, up := l.Usage, "-", "-"

@@ -46,7 +46,7 @@ func help(ctx context.Context, s *session, f *flags) error {
 		return err
 	}
 	if len(words) == 0 {
-		PrintVerbs(s.table().Writer, s.inShell)
+		PrintVerbs(tabwriter.NewWriter(s.out, 2, 8, 2, ' ', 0), s.inShell)
 		return nil
 	}
 	var a supervisor.AppInfo

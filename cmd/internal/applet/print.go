@@ -1,6 +1,7 @@
 package applet
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -20,11 +21,19 @@ func (e *Env) PrintJSON(v any) error {
 }
 
 // Table prints rows in columns for people. Flush writes it.
-type Table struct{ w *tabwriter.Writer }
+type Table struct {
+	w     *tabwriter.Writer
+	out   io.Writer
+	paint *bytes.Buffer // what is coloured before it goes out; nil: nothing is
+}
 
 // NewTable starts a table on e.Stdout with a heading.
 func (e *Env) NewTable(heading ...string) *Table {
-	t := &Table{newTabs(e.Stdout)}
+	t := &Table{w: newTabs(e.Stdout), out: e.Stdout}
+	if e.Colours() {
+		t.paint = &bytes.Buffer{}
+		t.w = newTabs(t.paint)
+	}
 	fmt.Fprintln(t.w, strings.Join(heading, "\t"))
 	return t
 }
@@ -45,7 +54,14 @@ func (t *Table) Row(cells ...any) {
 }
 
 // Flush writes the rows.
-func (t *Table) Flush() error { return t.w.Flush() }
+func (t *Table) Flush() error {
+	err := t.w.Flush()
+	if t.paint != nil && err == nil {
+		_, err = io.WriteString(t.out, Paint(t.paint.String()))
+		t.paint.Reset()
+	}
+	return err
+}
 
 func newTabs(w io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(w, 2, 8, 2, ' ', 0) }
 

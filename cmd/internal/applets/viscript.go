@@ -61,8 +61,13 @@ func runViscript(ctx context.Context, e *applet.Env) int {
 		lead := e.Args[:len(e.Args)-len(words)]
 		return viscriptRun(ctx, e.With(slices.Concat(lead, words[1:])))
 	}
+	var paint func(string) string
+	if e.Colours() {
+		paint = applet.Paint
+	}
 	return cli.Main(ctx, cli.Config{
-		Dial: dialOperator(f), Nodes: nodesOf(f),
+		Paint: paint,
+		Dial:  dialOperator(f), Nodes: nodesOf(f),
 		RunDir: f.Run, File: f.Config, Sections: sectionNames(), Check: checkSections, Schema: func() any { return config.Schema(sections()) }, JSON: f.JSON,
 		Stdin: e.Stdin, Stdout: e.Stdout, Stderr: e.Stderr,
 	}, words)
