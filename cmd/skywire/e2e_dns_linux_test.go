@@ -99,6 +99,11 @@ func (w *dnsWorld) exitMode(before string) {
 		w.t.Error("nothing was changed in exit mode")
 	}
 	p.Kill()
+	if out, err := w.box["me"].Skywire(w.t.Context(), "doctor"); !strings.Contains(out, "settings of the resolver by a vpn that is gone") {
+		w.t.Errorf("doctor sees nothing left: %v\n%s", err, out)
+	}
+	_, _ = w.box["me"].Skywire(w.t.Context(), "doctor", "--repair") // its status is that of the checks
+	w.snapshotIs(before)
 	p = w.start("me", "vpn", "vpn", "client", "--server", "exit.mesh", "--exit")
 	w.resolves("where.test", whereExit)
 	p.Kill()

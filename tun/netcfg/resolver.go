@@ -65,7 +65,10 @@ func withoutUs(text, device string) (rest string, ours, gone bool) {
 func withUs(text, device string, exists bool, r Resolving) string {
 	var out strings.Builder
 	for strings.HasPrefix(text, "#") && !strings.HasPrefix(text, "# skywire ") {
-		line, rest, _ := strings.Cut(text, "\n")
+		line, rest, whole := strings.Cut(text, "\n")
+		if !whole {
+			break
+		}
 		out.WriteString(line + "\n")
 		text = rest
 	}

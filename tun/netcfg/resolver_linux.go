@@ -86,6 +86,13 @@ func (r *Resolver) Backend() (name, why string) { return r.back.Back, r.why }
 // Whole reports that our server is asked about every name, not only those of its zones, and at port 53: libc knows no more.
 func (r *Resolver) Whole() bool { return r.back.Back == BackFile }
 
+// ResolverBackend names who resolves names on this box.
+func ResolverBackend() string {
+	r := &Resolver{c: Config{Device: "doctor"}}
+	r.detect()
+	return r.back.Back
+}
+
 // SystemResolvers are the resolvers of this box without us.
 func SystemResolvers() (all []netip.AddrPort) {
 	text, _ := os.ReadFile(resolvPath)

@@ -23,6 +23,9 @@ func (*Resolver) Set(Resolving) error            { return errors.ErrUnsupported 
 func (*Resolver) Check() (changed bool, _ error) { return false, nil }
 func (*Resolver) Close() error                   { return nil }
 
+// ResolverBackend is none that can be told.
+func ResolverBackend() string { return BackNone }
+
 // SystemResolvers knows none here.
 func SystemResolvers() []netip.AddrPort { return nil }
 

@@ -171,7 +171,7 @@ func (a *App) runNames(ctx context.Context) (err error) {
 	t := time.NewTicker(namesEvery)
 	defer t.Stop()
 	// With an exit to come the box is not told twice within a moment: dnsmasq has to be started again each time.
-	for wait := a.c.DNS.Mode == dns.Exit && !a.c.DNS.Strict; ; {
+	for wait := a.c.DNS.Mode == dns.Exit && !a.strictNames(); ; {
 		n.mu.Lock()
 		wait = wait && len(n.exit) == 0
 		n.mu.Unlock()
@@ -245,7 +245,7 @@ func (a *App) resolving(box *netcfg.Resolver, server *dns.Server, exit []netip.A
 		want.All, ask = true, given
 	case c.Mode == dns.Exit && len(exit) > 0:
 		want.All, ask = true, exit
-	case c.Mode == dns.Exit && c.Strict:
+	case c.Mode == dns.Exit && a.strictNames():
 		return netcfg.Resolving{Server: want.Server, Zones: want.Zones, All: true}, nil, "only names of the mesh resolve until the exit's resolver is there"
 	case c.Mode == dns.Exit:
 		problem = "no resolver of an exit yet: names go where they went before"
@@ -254,6 +254,11 @@ func (a *App) resolving(box *netcfg.Resolver, server *dns.Server, exit []netip.A
 		ask = slices.DeleteFunc(netcfg.SystemResolvers(), ours)
 	}
 	return want, ask, problem
+}
+
+// strictNames reports that names must not go where they went before the vpn.
+func (a *App) strictNames() bool {
+	return a.c.DNS.Strict || a.c.Client != nil && a.c.Client.KillSwitch
 }
 
 // exitResolver opens the name server for the clients of an exit, on its address in the vpn: it hands their questions on to

@@ -16,6 +16,7 @@ import (
 	"skywire/cmd/internal/applet"
 	"skywire/mesh/app"
 	"skywire/tun"
+	"skywire/tun/netcfg"
 )
 
 func doctorApplet() applet.Applet {
@@ -337,6 +338,7 @@ func checkDNS(ctx context.Context) finding {
 	} else if err != nil {
 		g.OK, g.Found = false, err.Error()
 	}
+	g.Found += "; programs of this box ask " + netcfg.ResolverBackend()
 	return g
 }
 
