@@ -3,7 +3,10 @@ package vpn
 import (
 	"context"
 	"errors"
+	"io"
+	"net/netip"
 	"reflect"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +42,69 @@ func (n *pickNode) Resolve(_ context.Context, word string) (key.Public, error) {
 }
 
 func (n *pickNode) Services(context.Context, string) ([]app.Service, error) { return n.services, nil }
+
+func (n *pickNode) Ping(_ context.Context, k key.Public) (time.Duration, error) {
+	if n.down[k] {
+		return 0, signal.ErrUnreachable
+	}
+	return time.Millisecond, nil
+}
+
+func (n *pickNode) Dial(_ context.Context, k key.Public, _ string, _ []byte) (io.ReadCloser, []byte, error) {
+	if n.down[k] {
+		return nil, nil, signal.ErrUnreachable
+	}
+	reply, err := Answer{
+		Version: Version, IPv4: netip.MustParseAddr("100.64.0.2"), Gateway: netip.MustParseAddr("100.64.0.1"), Exit: true,
+	}.Append(nil)
+	return io.NopCloser(strings.NewReader("")), reply, err
+}
+
+// TestBetter: the first server is returned to when it has answered for a while, not sooner, and not where that is not
+// wished.
+func TestBetter(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		node := &pickNode{down: map[key.Public]bool{}}
+		c := &client{a: &App{node: node}, c: &ClientConfig{Exit: true}, choice: choice{words: []string{"1", "2"}}}
+		first, err := c.next(t.Context(), node)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := c.list[1]
+		returned := func(used candidate, d time.Duration) bool {
+			for end := time.Now().Add(d); time.Now().Before(end); {
+				if l, ok := c.better(t.Context(), used); ok {
+					if l.key != first.key {
+						t.Errorf("moves to %v", l.candidate)
+					}
+					return true
+				}
+				<-time.After(hastyLook)
+			}
+			return false
+		}
+		node.down[first.key] = true
+		c.proved(second)
+		if returned(second, time.Minute) {
+			t.Error("returned to a server that does not answer")
+		}
+		node.down[first.key] = false
+		if returned(second, preferEvery) {
+			t.Error("returned at its first answer")
+		}
+		if !returned(second, preferTimes*preferEvery) {
+			t.Error("not returned to a server that is back")
+		}
+		if returned(first, time.Minute) {
+			t.Error("moves away from the first")
+		}
+		c.c.Stay = true
+		if returned(second, time.Minute) {
+			t.Error("returned though it was told to stay")
+		}
+	})
+}
 
 func ranks(list []candidate) (out []int) {
 	for _, c := range list {
