@@ -112,7 +112,7 @@ func (r *rule) parsePorts(s string) bool {
 		to = from
 	}
 	a, err := strconv.ParseUint(from, 10, 16)
-	if err != nil {
+	if err != nil || a == 0 {
 		return false
 	}
 	b, err := strconv.ParseUint(to, 10, 16)
@@ -137,9 +137,9 @@ func (r *rule) parseTarget(s string) bool {
 		r.prefix = p.Masked()
 		return err == nil
 	}
-	name, below := strings.CutPrefix(strings.TrimPrefix(s, "*"), ".")
-	if below != (s[:1] == "*" || s[:1] == ".") { // *example.com
-		return false
+	name, below := strings.CutPrefix(s, "*.")
+	if !below {
+		name, below = strings.CutPrefix(s, ".")
 	}
 	r.name, r.below = foldName(name), below
 	// What looks like a number would be read as a name, and match nothing that anybody means.

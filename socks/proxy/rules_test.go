@@ -109,7 +109,7 @@ func TestRulesRefused(t *testing.T) {
 	t.Parallel()
 	for _, line := range []string{
 		"", "allow", "permit *", "deny icmp *", "deny tcp * extra", "deny 1.2.3.4:99999", "deny 1.2.3.4:80-70", "deny 1.2.3.4:", "deny *:-5",
-		"deny 1.2.3.4/33", "deny 1.2.3", "deny 300.1.1.1", "deny [::1", "deny *example.com", "deny .", "deny exam ple", "deny fe80::1%eth0", "deny a/b",
+		"deny 1.2.3.4/33", "deny 1.2.3", "deny 300.1.1.1", "deny [::1", "deny *example.com", "deny .", "deny exam ple", "deny fe80::1%eth0", "deny a/b", "deny :80", "deny :0", "deny *:0", "deny []", "deny ..a/",
 	} {
 		if r, err := parseRule(line); !errors.Is(err, ErrRule) {
 			t.Errorf("%q: %+v, %v", line, r, err)
@@ -121,7 +121,7 @@ func TestRulesRefused(t *testing.T) {
 }
 
 func FuzzParseRule(f *testing.F) {
-	for _, s := range []string{"deny tcp *:25", "allow [2001:db8::/32]:80-90", "allow .example.com", "deny udp 10.0.0.0/8:53", "deny [:", "allow *.:1"} {
+	for _, s := range []string{"deny tcp *:25", "allow [2001:db8::/32]:80-90", "allow .example.com", "deny udp 10.0.0.0/8:53", "deny [:", "allow *.:1", "deny :0"} {
 		f.Add(s)
 	}
 	a := netip.MustParseAddr("10.1.2.3")
