@@ -40,6 +40,7 @@
 //	LSDB       link-state database: the records that a node or manager knows
 //	service    what an app offers at (public key, name)
 //	lane       one writer's share of a path, with a label and a counter of its own
+//	petname    a name that this box's owner gave to a key; it comes before all others
 //	network id 8 bytes: hash of the cluster key, or of "open"
 //	app        a program that joins the node (data) and viscript (control)
 //

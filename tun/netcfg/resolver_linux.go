@@ -406,7 +406,7 @@ func (r *Resolver) tellResolved(s Resolving) error {
 	dev := r.c.Device
 	for _, setting := range []string{"dnsovertls", "dnssec", "llmnr", "mdns"} { // not those of the world outside
 		if err := command("resolvectl", setting, dev, "no"); err != nil {
-			r.log.Debug("setting of the resolver not made", "verb", setting, "err", err)
+			r.log.Debug("setting of the resolver not made", "name", setting, "err", err)
 		}
 	}
 	err := command(append([]string{"resolvectl", "domain", dev}, domains...)...)
