@@ -31,7 +31,7 @@ func negotiateHTTP(br *bufio.Reader, w io.Writer, c Credentials) (*Request, erro
 	}
 	method, target, minor, ok := splitRequestLine(line)
 	if !ok {
-		return nil, refuseHead(w, fmt.Errorf("%w: request line", ErrProtocol))
+		return nil, refuseHead(w, wrong(ErrProtocol, "request line"))
 	}
 	h := head{line: line}
 	if h.headers, err = readHeaders(br); err != nil {
@@ -44,8 +44,7 @@ func negotiateHTTP(br *bufio.Reader, w io.Writer, c Credentials) (*Request, erro
 	if c.Required() {
 		user, password, ok := parseBasic(h.get("Proxy-Authorization"))
 		if !ok || !c.Valid(user, password) {
-			return nil, errors.Join(fmt.Errorf("%w: wrong user or password, or none", ErrAuth),
-				replyHTTP(w, 407, []string{`Proxy-Authenticate: Basic realm="skywire"`}, "User and password, please."))
+			return nil, refuseHTTP(w, 407, `Proxy-Authenticate: Basic realm="skywire"`, wrong(ErrAuth, "wrong user or password, or none"))
 		}
 		r.User = user
 	}
@@ -59,7 +58,7 @@ func negotiateHTTP(br *bufio.Reader, w io.Writer, c Credentials) (*Request, erro
 		return r, nil
 	}
 	if r.Host, r.Port, err = parseAuthority(target); err != nil {
-		return nil, errors.Join(err, replyHTTP(w, 400, nil, "CONNECT wants HOST:PORT."))
+		return nil, refuseHTTP(w, 400, "", err)
 	}
 	return r, nil
 }
@@ -74,9 +73,9 @@ func page(h head, method, target string, w io.Writer) (*Request, error) {
 	_, err = netip.ParseAddr(strings.Trim(host, "[]"))
 	switch {
 	case method != "GET" && method != "HEAD":
-		return nil, errors.Join(fmt.Errorf("%w: HTTP %s", ErrCommand, method), replyHTTP(w, 405, []string{"Allow: GET, HEAD"}, plainText))
+		return nil, refuseHTTP(w, 405, "Allow: GET, HEAD", wrong(ErrCommand, plainText))
 	case err != nil && host != "localhost":
-		return nil, errors.Join(fmt.Errorf("%w: host %q", ErrProtocol, host), replyHTTP(w, 421, nil, plainText))
+		return nil, refuseHTTP(w, 421, "", wrong(ErrProtocol, plainText))
 	}
 	return &Request{Protocol: HTTP, Command: Page, Path: target}, nil
 }
@@ -88,7 +87,7 @@ const plainText = "This port is a proxy (SOCKS5, SOCKS4a, HTTP): tell your progr
 // ask for it but not read it.
 func (r *Request) Answer(w io.Writer, kind, body string) error {
 	if body == "" {
-		return replyHTTP(w, 404, nil, plainText)
+		return replyHTTP(w, 404, "", plainText)
 	}
 	_, err := fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nConnection: close\r\nCache-Control: no-cache\r\nX-Content-Type-Options: nosniff\r\n"+
 		"Cross-Origin-Resource-Policy: same-origin\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", kind, len(body), body)
@@ -124,15 +123,23 @@ func readLine(br *bufio.Reader) (string, error) {
 
 // refuseHead answers what readHead and take found wrong, where there is anybody left to hear it.
 func refuseHead(w io.Writer, err error) error {
+	status := 0
 	switch {
 	case errors.Is(err, ErrTooLong):
-		return errors.Join(err, replyHTTP(w, 431, nil, "Request too long."))
+		status = 431
 	case errors.Is(err, ErrCommand):
-		return errors.Join(err, replyHTTP(w, 501, nil, err.Error()))
+		status = 501
 	case errors.Is(err, ErrProtocol), errors.Is(err, ErrAddress):
-		return errors.Join(err, replyHTTP(w, 400, nil, err.Error()))
+		status = 400
+	default:
+		return err
 	}
-	return err
+	return refuseHTTP(w, status, "", err)
+}
+
+// refuseHTTP says no for the reason err, which it returns.
+func refuseHTTP(w io.Writer, status int, header string, err error) error {
+	return errors.Join(err, replyHTTP(w, status, header, err.Error()))
 }
 
 // parseBasic opens "Basic base64(user:password)" (RFC 7617).
@@ -161,23 +168,42 @@ func parseAuthority(s string) (host string, port uint16, err error) {
 	return h, uint16(n), CheckTarget(h, uint16(n))
 }
 
-var statusText = map[int]string{
-	400: "Bad Request", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 407: "Proxy Authentication Required",
-	421: "Misdirected Request", 431: "Request Header Fields Too Large", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable",
-	504: "Gateway Timeout",
+// statusText is the reason phrase of what this proxy says.
+func statusText(status int) string {
+	switch status {
+	case 400:
+		return "Bad Request"
+	case 403:
+		return "Forbidden"
+	case 404:
+		return "Not Found"
+	case 405:
+		return "Method Not Allowed"
+	case 407:
+		return "Proxy Authentication Required"
+	case 421:
+		return "Misdirected Request"
+	case 431:
+		return "Request Header Fields Too Large"
+	case 501:
+		return "Not Implemented"
+	case 502:
+		return "Bad Gateway"
+	case 504:
+		return "Gateway Timeout"
+	}
+	return "Service Unavailable"
 }
 
-// replyHTTP writes a refusal with a text for people. The connection ends after it.
-func replyHTTP(w io.Writer, status int, headers []string, text string) error {
+// replyHTTP writes a refusal with a text for people, and a header line where there is one. The connection ends after it.
+func replyHTTP(w io.Writer, status int, header, text string) error {
 	if text != "" && !strings.HasSuffix(text, "\n") {
 		text += "\n"
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", status, statusText[status])
-	for _, h := range headers {
-		b.WriteString(h + "\r\n")
+	if header != "" {
+		header += "\r\n"
 	}
-	fmt.Fprintf(&b, "Proxy-Agent: skywire\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s", len(text), text)
-	_, err := io.WriteString(w, b.String())
+	_, err := fmt.Fprintf(w, "HTTP/1.1 %d %s\r\n%sProxy-Agent: skywire\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n%s",
+		status, statusText(status), header, len(text), text)
 	return err
 }

@@ -58,7 +58,7 @@ func copyChunks(dst io.Writer, r *bufio.Reader, src *source) error {
 		digits, _, _ := strings.Cut(line, ";")
 		n, err := strconv.ParseUint(strings.TrimRight(digits, " \t"), 16, 62)
 		if err != nil || len(line) > maxChunkLine || !allBytes(line, isText) {
-			return fmt.Errorf("%w: length of a chunk", ErrProtocol)
+			return wrong(ErrProtocol, "length of a chunk")
 		}
 		if _, err := io.WriteString(dst, strconv.FormatUint(n, 16)+"\r\n"); err != nil {
 			return fmt.Errorf("body: %w", err)
@@ -70,7 +70,7 @@ func copyChunks(dst io.Writer, r *bufio.Reader, src *source) error {
 			return err
 		}
 		if line, err := readLine(r); err != nil || line != "" {
-			return errors.Join(fmt.Errorf("%w: end of a chunk", ErrProtocol), err)
+			return errors.Join(wrong(ErrProtocol, "end of a chunk"), err)
 		}
 		if _, err := io.WriteString(dst, "\r\n"); err != nil {
 			return fmt.Errorf("body: %w", err)
@@ -87,7 +87,7 @@ func copyTrailer(dst io.Writer, r *bufio.Reader) error {
 			return err
 		}
 		if total += len(line); total > maxHeaderBytes || !allBytes(line, isText) {
-			return fmt.Errorf("%w: trailer", ErrProtocol)
+			return wrong(ErrProtocol, "trailer")
 		}
 		if _, err := io.WriteString(dst, line+"\r\n"); err != nil {
 			return fmt.Errorf("body: %w", err)

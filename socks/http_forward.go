@@ -43,11 +43,11 @@ func (x *Exchange) take(h head, method, target string, minor int) error {
 	scheme, rest, ok := strings.Cut(target, "://")
 	switch {
 	case !ok:
-		return fmt.Errorf("%w: want a whole address, http://…", ErrProtocol)
+		return wrong(ErrProtocol, "want a whole address, http://…")
 	case !strings.EqualFold(scheme, "http"):
-		return fmt.Errorf("%w: %q needs CONNECT", ErrCommand, scheme)
+		return wrong(ErrCommand, "what is not http: needs CONNECT")
 	case method == "CONNECT" || method == "TRACE":
-		return fmt.Errorf("%w: HTTP %s", ErrCommand, method)
+		return wrong(ErrCommand, "HTTP "+method)
 	}
 	i := strings.IndexAny(rest, "/?#")
 	if i < 0 {
@@ -62,7 +62,7 @@ func (x *Exchange) take(h head, method, target string, minor int) error {
 		path = "/" + path
 	}
 	if !allBytes(path, func(b byte) bool { return b > ' ' && b != 0x7f }) {
-		return fmt.Errorf("%w: address", ErrProtocol)
+		return wrong(ErrProtocol, "address")
 	}
 	var err error
 	if x.Host, x.Port, err = parseHTTPAuthority(authority); err != nil {
@@ -106,20 +106,20 @@ func bodySize(h head, minor int) (int64, error) {
 		switch {
 		case strings.EqualFold(x.name, "Transfer-Encoding"):
 			if chunked || minor == 0 || !strings.EqualFold(x.value, "chunked") {
-				return 0, fmt.Errorf("%w: transfer encoding", ErrProtocol)
+				return 0, wrong(ErrProtocol, "transfer encoding")
 			}
 			chunked = true
 		case strings.EqualFold(x.name, "Content-Length"):
 			n, err := strconv.ParseUint(x.value, 10, 62)
 			if err != nil || sized && int64(n) != size {
-				return 0, fmt.Errorf("%w: content length", ErrProtocol)
+				return 0, wrong(ErrProtocol, "content length")
 			}
 			size, sized = int64(n), true
 		}
 	}
 	switch {
 	case chunked && sized:
-		return 0, fmt.Errorf("%w: both a length and chunks", ErrProtocol)
+		return 0, wrong(ErrProtocol, "both a length and chunks")
 	case chunked:
 		return -1, nil
 	}
@@ -211,21 +211,21 @@ func (x *Exchange) answer(program net.Conn, server *source, from *bufio.Reader) 
 		}
 		status, ok := statusOf(h.line)
 		if !ok {
-			return Ended, answered, fmt.Errorf("answer: %w: status line", ErrProtocol)
+			return Ended, answered, wrong(ErrProtocol, "answer: status line")
 		}
 		switch {
 		case status == 101 && x.upgrade != "":
-			b := h.write(h.line, never)
+			b := h.write("HTTP/1.1"+h.line[8:], never)
 			b.WriteString(x.upgrade + "\r\n")
 			_, err := io.WriteString(program, b.String())
 			return Switched, true, err
 		case status == 101:
-			return Ended, answered, fmt.Errorf("answer: %w: a change of protocol that nobody asked for", ErrProtocol)
+			return Ended, answered, wrong(ErrProtocol, "answer: a change of protocol that nobody asked for")
 		case status < 200:
 			if x.minor == 0 {
 				continue // HTTP/1.0 does not know them
 			}
-			b := h.write(h.line, never)
+			b := h.write("HTTP/1.1"+h.line[8:], never)
 			b.WriteString("\r\n")
 			if _, err := io.WriteString(program, b.String()); err != nil {
 				return Ended, true, err
@@ -242,7 +242,7 @@ func never(string) bool { return false }
 
 // statusOf opens "HTTP/1.x NNN …".
 func statusOf(line string) (int, bool) {
-	if len(line) < 12 || !strings.HasPrefix(line, "HTTP/1.") || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !allBytes(line, isText) {
+	if len(line) < 12 || !strings.HasPrefix(line, "HTTP/1.") || line[7] < '0' || line[7] > '9' || line[8] != ' ' || len(line) > 12 && line[12] != ' ' || !allBytes(line, isText) {
 		return 0, false
 	}
 	n, err := strconv.Atoi(line[9:12])
@@ -253,7 +253,7 @@ func statusOf(line string) (int, bool) {
 func (x *Exchange) final(h head, status int, program net.Conn, server *source, from *bufio.Reader) (Outcome, error) {
 	size, err := answerSize(h, status, x.method)
 	if err != nil {
-		return Ended, errors.Join(err, replyHTTP(program, 502, nil, "The server's answer cannot be told from its next one."))
+		return Ended, refuseHTTP(program, 502, "", err)
 	}
 	serverStays := size != untilEnd && !h.has("Connection", "close") && strings.HasPrefix(h.line, "HTTP/1.1")
 	programStays := x.keep && size != untilEnd
@@ -294,26 +294,26 @@ const (
 
 // answerSize reads how an answer's body is framed (RFC 9112, 6.3).
 func answerSize(h head, status int, method string) (int64, error) {
-	if method == "HEAD" || status == 204 || status == 304 {
-		return 0, nil
-	}
 	size, chunked := untilEnd, false
 	for _, x := range h.headers {
 		switch {
 		case strings.EqualFold(x.name, "Transfer-Encoding"):
 			if !strings.EqualFold(x.value, "chunked") || chunked {
-				return 0, fmt.Errorf("answer: %w: transfer encoding", ErrProtocol)
+				return 0, wrong(ErrProtocol, "answer: transfer encoding")
 			}
 			chunked = true
 		case strings.EqualFold(x.name, "Content-Length"):
 			n, err := strconv.ParseUint(x.value, 10, 62)
 			if err != nil || size != untilEnd && int64(n) != size {
-				return 0, fmt.Errorf("answer: %w: content length", ErrProtocol)
+				return 0, wrong(ErrProtocol, "answer: content length")
 			}
 			size = int64(n)
 		}
 	}
-	if chunked {
+	switch {
+	case method == "HEAD" || status == 204 || status == 304:
+		return 0, nil
+	case chunked:
 		return inChunks, nil
 	}
 	return size, nil
@@ -334,8 +334,7 @@ func (r *Request) Next(program net.Conn, c Credentials, idle time.Duration) erro
 		return err
 	}
 	if next.Command != Forward {
-		return errors.Join(fmt.Errorf("%w: a %d after plain requests", ErrCommand, next.Command),
-			replyHTTP(program, 400, nil, "One kind of request a connection."))
+		return refuseHTTP(program, 400, "", wrong(ErrCommand, "one kind of request a connection"))
 	}
 	*r = *next
 	return program.SetReadDeadline(time.Time{})

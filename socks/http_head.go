@@ -2,7 +2,6 @@ package socks
 
 import (
 	"bufio"
-	"fmt"
 	"strings"
 )
 
@@ -64,7 +63,7 @@ func readHeaders(br *bufio.Reader) ([]header, error) {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || name == "" || !allBytes(name, isToken) || !allBytes(value, isText) {
-			return nil, fmt.Errorf("%w: header line", ErrProtocol)
+			return nil, wrong(ErrProtocol, "header line")
 		}
 		all = append(all, header{name, strings.Trim(value, " \t")})
 	}

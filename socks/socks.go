@@ -138,7 +138,7 @@ func (r *Request) Grant(w io.Writer) error {
 	var err error
 	switch r.Protocol {
 	case SOCKS5:
-		err = replySOCKS(w, Granted, netip.AddrPort{})
+		err = replySOCKS(w, Granted)
 	case SOCKS4:
 		err = replySOCKS4(w, granted4)
 	case Diverted:
@@ -155,10 +155,8 @@ func (r *Request) Grant(w io.Writer) error {
 
 // GrantUDP tells the program where its association takes packets.
 func (r *Request) GrantUDP(w io.Writer, at netip.AddrPort) error {
-	if err := replySOCKS(w, Granted, at); err != nil {
-		return fmt.Errorf("grant: %w", err)
-	}
-	return nil
+	_, err := w.Write(Datagram{Addr: at.Addr(), Port: at.Port()}.Append([]byte{version5, byte(Granted), 0}))
+	return err
 }
 
 // Deny tells the program that it gets no connection, and why. SOCKS5 carries the code alone,
@@ -167,12 +165,12 @@ func (r *Request) Deny(w io.Writer, code Code, text string) error {
 	var err error
 	switch r.Protocol {
 	case SOCKS5:
-		err = replySOCKS(w, code, netip.AddrPort{})
+		err = replySOCKS(w, code)
 	case SOCKS4:
 		err = replySOCKS4(w, refused4)
 	case Diverted:
 	case HTTP:
-		err = replyHTTP(w, code.httpStatus(), nil, text)
+		err = replyHTTP(w, code.httpStatus(), "", text)
 	default:
 		err = errors.New("request of no protocol")
 	}

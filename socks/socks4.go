@@ -40,9 +40,9 @@ func negotiateSOCKS4(br *bufio.Reader, w io.Writer, c Credentials) (*Request, er
 		return nil, fmt.Errorf("socks4 request: %w", err)
 	case err != nil:
 	case c.Required():
-		err = fmt.Errorf("%w: socks4 carries no password", ErrAuth)
+		err = wrong(ErrAuth, "socks4 carries no password")
 	case head[1] != 1:
-		err = fmt.Errorf("%w: socks4 command %d", ErrCommand, head[1])
+		err = wrong(ErrCommand, "socks4 knows more, this proxy does not")
 	default:
 		err = CheckTarget(r.Host, r.Port)
 	}
@@ -63,7 +63,7 @@ func readNul(br *bufio.Reader, most int) (string, error) {
 		case c == 0:
 			return string(b), nil
 		case len(b) == most:
-			return "", fmt.Errorf("%w: more than %d bytes without a zero", ErrProtocol, most)
+			return "", wrong(ErrProtocol, "too many bytes without a zero")
 		}
 		b = append(b, c)
 	}

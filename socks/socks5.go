@@ -31,9 +31,9 @@ func negotiateSOCKS(br *bufio.Reader, w io.Writer, c Credentials) (*Request, err
 	// The checks that go-socks5 makes too late (after resolving a name) or without an error that can be told apart.
 	switch {
 	case head[0] != version5:
-		return nil, errors.Join(fmt.Errorf("%w: request of version %d", ErrProtocol, head[0]), replySOCKS(w, Failed, netip.AddrPort{}))
+		return nil, refuseSOCKS(w, Failed, wrong(ErrProtocol, "request of another version"))
 	case head[3] != 1 && head[3] != 3 && head[3] != 4:
-		return nil, errors.Join(fmt.Errorf("%w: address type %d", ErrAddress, head[3]), replySOCKS(w, AddressNotSupported, netip.AddrPort{}))
+		return nil, refuseSOCKS(w, AddressNotSupported, wrong(ErrAddress, "type of address"))
 	}
 	q, err := socks5.NewRequest(br)
 	if err != nil {
@@ -49,10 +49,10 @@ func negotiateSOCKS(br *bufio.Reader, w io.Writer, c Credentials) (*Request, err
 		r.Command = Associate
 		return r, nil // whoever does not know its port yet says 0
 	default:
-		return nil, errors.Join(fmt.Errorf("%w: %s", ErrCommand, commandName(q.Command)), replySOCKS(w, CommandNotSupported, netip.AddrPort{}))
+		return nil, refuseSOCKS(w, CommandNotSupported, wrong(ErrCommand, commandName(q.Command)))
 	}
 	if err := CheckTarget(r.Host, r.Port); err != nil {
-		return nil, errors.Join(err, replySOCKS(w, AddressNotSupported, netip.AddrPort{}))
+		return nil, refuseSOCKS(w, AddressNotSupported, err)
 	}
 	return r, nil
 }
@@ -61,7 +61,7 @@ func commandName(c uint8) string {
 	if c == socks5.BindCommand {
 		return "BIND"
 	}
-	return fmt.Sprintf("command %d", c)
+	return "unknown"
 }
 
 // authenticate reads the greeting and proves the user where one is required.
@@ -96,15 +96,17 @@ func authenticate(br *bufio.Reader, w io.Writer, c Credentials) (user string, er
 	return ac.Payload["Username"], nil
 }
 
-// replySOCKS writes a reply. For a connection its address is 0.0.0.0:0: the exit's own is nobody's business.
-func replySOCKS(w io.Writer, c Code, at netip.AddrPort) error {
-	b := []byte{version5, byte(c), 0}
-	if !at.IsValid() {
-		at = netip.AddrPortFrom(netip.IPv4Unspecified(), 0)
-	}
-	_, err := w.Write(Datagram{Addr: at.Addr(), Port: at.Port()}.Append(b))
+// replySOCKS writes a reply. Its address is 0.0.0.0:0: the exit's own is nobody's business.
+func replySOCKS(w io.Writer, c Code) error {
+	_, err := w.Write([]byte{version5, byte(c), 0, 1, 0, 0, 0, 0, 0, 0})
 	return err
 }
+
+// refuseSOCKS says no for the reason err, which it returns.
+func refuseSOCKS(w io.Writer, c Code, err error) error { return errors.Join(err, replySOCKS(w, c)) }
+
+// wrong names what is wrong with a request.
+func wrong(kind error, what string) error { return fmt.Errorf("%w: %s", kind, what) }
 
 // maxHost is the longest host: what SOCKS5's length byte can say.
 const maxHost = 255

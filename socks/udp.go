@@ -2,7 +2,6 @@ package socks
 
 import (
 	"encoding/binary"
-	"fmt"
 	"net/netip"
 )
 
@@ -62,44 +61,41 @@ func (d Datagram) Append(dst []byte) []byte {
 func ParseDatagram(b []byte) (Datagram, error) {
 	var d Datagram
 	if len(b) < 1 {
-		return d, fmt.Errorf("%w: empty packet", ErrAddress)
+		return d, ErrAddress
 	}
 	kind, rest := b[0], b[1:]
-	var n int
-	switch kind {
-	case typeIPv4:
+	n := 0
+	switch {
+	case kind == typeIPv4:
 		n = 4
-	case typeIPv6:
+	case kind == typeIPv6:
 		n = 16
-	case typeName:
-		if len(rest) < 1 {
-			return d, fmt.Errorf("%w: cut short", ErrAddress)
-		}
+	case kind == typeName && len(rest) > 0:
 		n, rest = int(rest[0]), rest[1:]
-	default:
-		return d, fmt.Errorf("%w: address type %d", ErrAddress, kind)
 	}
-	if len(rest) < n+2 {
-		return d, fmt.Errorf("%w: cut short", ErrAddress)
+	if n == 0 || len(rest) < n+2 {
+		return d, ErrAddress
 	}
 	d.Port, d.Payload = binary.BigEndian.Uint16(rest[n:]), rest[n+2:]
-	if d.Port == 0 {
-		return Datagram{}, fmt.Errorf("%w: port 0", ErrAddress)
+	switch {
+	case d.Port == 0:
+		return d, ErrAddress
+	case kind == typeIPv4:
+		d.Addr = netip.AddrFrom4([4]byte(rest))
+	case kind == typeIPv6:
+		d.Addr = netip.AddrFrom16([16]byte(rest)).Unmap()
+	default:
+		d.Name = string(rest[:n])
+		return d, CheckTarget(d.Name, d.Port)
 	}
-	if kind != typeName {
-		d.Addr, _ = netip.AddrFromSlice(rest[:n])
-		d.Addr = d.Addr.Unmap()
-		return d, nil
-	}
-	d.Name = string(rest[:n])
-	return d, CheckTarget(d.Name, d.Port)
+	return d, nil
 }
 
 // ParseUDP decodes what a program sends to its association: two reserved bytes, a fragment number, and a Datagram. A
 // fragment is ErrFragment: putting them together is optional, and whoever needs it sends smaller packets.
 func ParseUDP(b []byte) (Datagram, error) {
 	if len(b) < 3 {
-		return Datagram{}, fmt.Errorf("%w: %d bytes", ErrAddress, len(b))
+		return Datagram{}, ErrAddress
 	}
 	if b[2] != 0 {
 		return Datagram{}, ErrFragment

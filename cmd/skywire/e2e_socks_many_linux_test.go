@@ -77,15 +77,16 @@ func descriptors(t *testing.T) int {
 func (w socksWorld) idleConnections(t *testing.T, many int) {
 	before := w.rss()
 	start := time.Now()
-	conns := w.dial("a", "127.0.0.1:1080", many)
+	conns := make([]net.Conn, many)
 	slots := make(chan struct{}, 128)
 	var wg sync.WaitGroup
 	var failed atomic.Int64
-	for _, c := range conns {
+	for i := range conns {
 		slots <- struct{}{}
-		wg.Go(func() {
+		wg.Go(func() { // each asks at once: the client waits ten seconds for a request
 			defer func() { <-slots }()
-			if err := connectSOCKS(c, site4+":7002"); err != nil && failed.Add(1) == 1 {
+			c, err := w.dialSOCKS(site4 + ":7002")
+			if conns[i] = c; err != nil && failed.Add(1) == 1 {
 				t.Error(err)
 			}
 		})
@@ -113,6 +114,22 @@ func (w socksWorld) idleConnections(t *testing.T, many int) {
 	})
 }
 
+// dialSOCKS connects to a target over the client of box a.
+func (w socksWorld) dialSOCKS(target string) (c net.Conn, err error) {
+	err = w.box["a"].Enter(func() (err error) {
+		c, err = net.DialTimeout("tcp", "127.0.0.1:1080", 5*time.Second)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := connectSOCKS(c, target); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // rss is the memory of all processes of the world.
 func (w socksWorld) rss() map[string]int64 {
 	all := make(map[string]int64)
@@ -124,37 +141,56 @@ func (w socksWorld) rss() map[string]int64 {
 
 // newConnections opens, asks once and closes, from several programs, as often as it goes.
 func (w socksWorld) newConnections(t *testing.T, span time.Duration) {
-	var wg sync.WaitGroup
-	var made atomic.Int64
+	dialled := make(chan net.Conn, 32)
 	start := time.Now()
-	for range 32 {
-		wg.Go(func() {
-			for time.Since(start) < span && !t.Failed() {
-				var c net.Conn
-				err := w.box["a"].Enter(func() (err error) {
-					c, err = net.DialTimeout("tcp", "127.0.0.1:1080", 5*time.Second)
-					return err
-				})
-				if err == nil {
-					err = connectSOCKS(c, site4+":7000")
-				}
-				if err == nil {
-					one := []byte{askTrickle}
-					if _, err = c.Write(one); err == nil {
-						_, err = io.ReadFull(c, one)
+	var dialers, askers sync.WaitGroup
+	for range 4 {
+		dialers.Go(func() {
+			err := w.box["a"].Enter(func() error {
+				for time.Since(start) < span && !t.Failed() {
+					c, err := net.DialTimeout("tcp", "127.0.0.1:1080", 5*time.Second)
+					if err != nil {
+						return err
 					}
+					dialled <- c
 				}
-				if err != nil {
+				return nil
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	var made atomic.Int64
+	for range 32 {
+		askers.Go(func() {
+			for c := range dialled {
+				err := connectSOCKS(c, site4+":7000")
+				if err == nil {
+					err = roundTrip(c)
+				}
+				if c.Close(); err != nil {
 					t.Error(err)
-					return
+					continue
 				}
-				c.Close()
 				made.Add(1)
 			}
 		})
 	}
-	wg.Wait()
-	t.Logf("%d connections, each with a byte each way, in %.1f s: %.0f a second", made.Load(), time.Since(start).Seconds(), float64(made.Load())/time.Since(start).Seconds())
+	dialers.Wait()
+	close(dialled)
+	askers.Wait()
+	took := time.Since(start).Seconds()
+	t.Logf("%d connections, each with a byte each way, in %.1f s: %.0f a second", made.Load(), took, float64(made.Load())/took)
+}
+
+// roundTrip sends a byte to an echo and waits for it.
+func roundTrip(c net.Conn) error {
+	if _, err := c.Write([]byte{askEcho, 'x'}); err != nil {
+		return err
+	}
+	_, err := io.ReadFull(c, make([]byte, 1))
+	return err
 }
 
 // TestE2ESocksFirstByte checks that an optimistic client saves a round trip, and that plain HTTP does so in any case.

@@ -33,9 +33,8 @@ const roomBefore = 3
 // associate opens a port for a program and carries its packets until its TCP connection ends. The port takes packets from
 // the address of that connection alone, and from one port: the one that the program has named, or that it uses first.
 func (c *Client) associate(ctx context.Context, r *socks.Request, conn Stream) error {
-	local, err1 := netip.ParseAddrPort(conn.LocalAddr().String())
-	peer, err2 := netip.ParseAddrPort(conn.RemoteAddr().String())
-	if err1 != nil || err2 != nil {
+	local, peer := addrPort(conn.LocalAddr()), addrPort(conn.RemoteAddr())
+	if !local.IsValid() || !peer.IsValid() {
 		return &Verdict{Code: socks.CommandNotSupported} // a unix socket has no address to bind to
 	}
 	sock, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(local.Addr(), 0)))
@@ -52,7 +51,7 @@ func (c *Client) associate(ctx context.Context, r *socks.Request, conn Stream) e
 	defer conn.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer context.AfterFunc(ctx, func() { sock.Close(); conn.Close() })()
-	p := &programPort{sock: sock, peer: peer.Addr().Unmap()}
+	p := &programPort{sock: sock, peer: peer.Addr()}
 	if r.Host == p.peer.String() || r.Host == "0.0.0.0" || r.Host == "::" {
 		p.port = r.Port
 	}
@@ -172,12 +171,12 @@ func (a *packets) send(d socks.Datagram, b []byte) {
 func (a *packets) find(to udpTo, d socks.Datagram) *flow {
 	q := a.from
 	q.Host, q.Port = d.Host(), d.Port
+	target := net.JoinHostPort(q.Host, strconv.Itoa(int(q.Port)))
 	w, err := a.c.wayTo(a.ctx, q)
 	if err != nil {
-		a.c.c.Log.Debug("packet refused", "target", net.JoinHostPort(q.Host, strconv.Itoa(int(q.Port))), "err", err)
+		a.c.c.Log.Debug("packet refused", "target", target, "err", err)
 		return nil
 	}
-	target := net.JoinHostPort(q.Host, strconv.Itoa(int(q.Port)))
 	name := "exit " + w.exitNames()
 	f := &flow{headed: true, idle: a.c.c.UDPIdle, open: func(ctx context.Context) (net.Conn, error) { return a.c.openPackets(ctx, w) }}
 	switch {

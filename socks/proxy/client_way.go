@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
@@ -53,11 +54,17 @@ func (c *Client) wayTo(ctx context.Context, q socks.Query) (way, error) {
 
 // query is what the rules are asked about a request.
 func query(r *socks.Request, conn Stream) socks.Query {
-	q := socks.Query{Host: r.Host, Port: r.Port, User: r.User}
-	if a, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-		q.From = a.Addr()
+	return socks.Query{Host: r.Host, Port: r.Port, User: r.User, From: addrPort(conn.RemoteAddr()).Addr()}
+}
+
+// addrPort is a TCP address, not valid for any other.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
 	}
-	return q
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
 }
 
 // overExits tries one exit after the other until one does what try asks of it, or says that the target is at fault.

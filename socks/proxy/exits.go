@@ -285,10 +285,7 @@ func (e *exits) learn(list []candidate) {
 	case best == nil:
 	case current == nil, best.place < current.place, current.load >= full,
 		float64(best.cost()) < betterRatio*float64(current.cost()) && best.cost()+betterMargin < current.cost():
-		if e.current != best.key {
-			e.log.Info("exit chosen", "peer", best.key.Short(), "rtt_ms", ms(best.rtt))
-		}
-		e.current = best.key
+		e.useLocked(best.key)
 	}
 }
 
@@ -296,14 +293,19 @@ func (e *exits) learn(list []candidate) {
 func (e *exits) worked(k key.Public) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.current != k {
-		e.log.Info("exit in use", "peer", k.Short())
-	}
-	e.current = k
+	e.useLocked(k)
 	for i := range e.list {
 		if e.list[i].key == k {
 			e.list[i].until, e.list[i].fault = time.Time{}, ""
 		}
+	}
+}
+
+// useLocked makes k the exit in use.
+func (e *exits) useLocked(k key.Public) {
+	if e.current != k {
+		e.current = k
+		e.log.Info("exit in use", "peer", k.Short())
 	}
 }
 
