@@ -16,8 +16,8 @@ import (
 // MaxConns bounds the connections of one Serve; one more is closed at once.
 const MaxConns = 256
 
-// placeLook is how often a listener looks whether its file is still where programs dial it. Each look wakes an idle box.
-const placeLook = 30 * time.Second
+// placeLook is how often a listener looks whether its file is still where programs dial it.
+const placeLook = 5 * time.Second
 
 // maxPath is what fits into a sockaddr_un on Linux, less the terminating zero.
 const maxPath = 107
