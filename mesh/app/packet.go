@@ -47,7 +47,12 @@ type PacketConn struct {
 // packetBuffer is how much is read from the node at once: some packets of usual length.
 const packetBuffer = 8 << 10
 
+// packetsWaiting bounds what may wait for the node: half a second at 1 Mbit/s. The kernel's usual size makes calls over slow
+// lines late.
+const packetsWaiting = 32 << 10
+
 func newPacketConn(conn *net.UnixConn, peer key.Public, service string, reply []byte) *PacketConn {
+	conn.SetWriteBuffer(packetsWaiting) // an error leaves the kernel's own size
 	return &PacketConn{conn: conn, peer: peer, service: service, reply: reply, writeSome: someWriter(conn)}
 }
 

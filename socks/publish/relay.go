@@ -15,8 +15,10 @@ const (
 	relayIdle = 3 * time.Minute
 	// maxRelayed bounds the programs that a socket serves at once; one more has the packets of its first moments dropped.
 	maxRelayed = 1024
-	// relayQueue is how many packets of a program wait while its way is opened.
+	// relayQueue is how many packets of a program wait while its connection is opened.
 	relayQueue = 32
+	// relayDirect is the longest packet that who reads the socket writes itself: longer ones may have to wait for the node.
+	relayDirect = 4 << 10
 	// relayPause keeps errors that don't end from being a load.
 	relayPause = time.Millisecond
 	// relayAgain is how long a program for which there was no connection is not listened to.
@@ -39,11 +41,13 @@ type udpRelay struct {
 	per map[netip.AddrPort]*relayed
 }
 
-// relayed is one program. Its goroutine owns the connection.
+// relayed is one program. Its goroutine owns the connection; writes of a packet never wait, so who reads the socket makes
+// them itself once there is one.
 type relayed struct {
 	from  net.Addr
 	queue chan []byte // relayQueue; full: dropped
-	last  atomic.Int64
+	conn  atomic.Pointer[net.Conn]
+	last  atomic.Int64 // unix ns of the last packet, either way
 	end   context.CancelFunc
 }
 
@@ -82,12 +86,26 @@ func (r *udpRelay) run(ctx context.Context) {
 			r.dropped.Add(1)
 			continue
 		}
+		if conn := c.conn.Load(); conn != nil && n <= relayDirect {
+			r.write(c, *conn, buf[:n])
+			continue
+		}
 		select {
 		case c.queue <- append([]byte(nil), buf[:n]...):
 		default:
 			r.dropped.Add(1)
 		}
 	}
+}
+
+// write sends a packet of a program; an error of the connection itself shows where it is read.
+func (r *udpRelay) write(c *relayed, conn net.Conn, b []byte) {
+	c.last.Store(time.Now().UnixNano())
+	if _, err := conn.Write(b); err != nil {
+		r.dropped.Add(1)
+		return
+	}
+	r.sent.Add(uint64(len(b)))
 }
 
 // of finds the program's entry, or makes one; nil: there are too many.
@@ -143,11 +161,9 @@ func (r *udpRelay) serve(ctx context.Context, c *relayed) {
 				return
 			}
 		case b := <-c.queue:
-			c.last.Store(time.Now().UnixNano())
-			if _, err := conn.Write(b); err == nil {
-				r.sent.Add(uint64(len(b)))
-			} else if isClosed(err) {
-				return
+			r.write(c, conn, b)
+			if len(c.queue) == 0 {
+				c.conn.Store(&conn)
 			}
 		}
 	}
