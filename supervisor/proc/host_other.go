@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -50,7 +51,8 @@ type Child struct {
 	Missing []string
 
 	p    *os.Process
-	done chan struct{}
+	tree *tree
+	done chan struct{} // closed when the first process has ended
 }
 
 // Start starts a program. The files stay the caller's.
@@ -58,14 +60,14 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	if s.User != nil {
 		return nil, fmt.Errorf("start as another user: %w", errors.ErrUnsupported)
 	}
-	p, err := os.StartProcess(s.Path, s.Args, &os.ProcAttr{
+	p, t, err := startTree(s.Path, s.Args, &os.ProcAttr{
 		Dir: s.Dir, Env: append(s.Env[:len(s.Env):len(s.Env)], MarkVariable+"="+s.Mark),
 		Files: append([]*os.File{s.Stdin, s.Stdout, s.Stderr}, s.Extra...),
 	})
 	if err != nil {
 		return nil, err
 	}
-	c := &Child{p: p, done: make(chan struct{})}
+	c := &Child{p: p, tree: t, done: make(chan struct{})}
 	if s.Limits != (Limits{}) {
 		c.Missing = append(c.Missing, "limits")
 	}
@@ -96,34 +98,64 @@ func (c *Child) ID() ID { return ID{PID: c.p.Pid} }
 func (c *Child) Wait(context.Context) Exit {
 	defer close(c.done)
 	st, err := c.p.Wait()
-	if err != nil || !st.Exited() {
+	if err != nil {
 		return Exit{Unknown: true}
 	}
-	code := st.ExitCode()
-	return Exit{Code: &code}
+	return c.tree.exit(st)
 }
 
-// Signal sends sig to the process; its descendants are not known here.
-func (c *Child) Signal(sig syscall.Signal) { c.p.Signal(sig) }
+// Signal sends sig to the tree: to its group, or what the system has in its place.
+func (c *Child) Signal(sig syscall.Signal) { c.tree.signal(c.p, sig) }
 
 // SignalFirst sends sig to the process.
 func (c *Child) SignalFirst(sig syscall.Signal) { c.p.Signal(sig) }
 
-// Members returns the process while it lives.
-func (c *Child) Members(bool) []ID {
-	select {
-	case <-c.done:
-		return nil
-	default:
-		return []ID{c.ID()}
+// Members returns who lives of the tree.
+func (c *Child) Members(bool) (ids []ID) {
+	for _, pid := range c.tree.pids() {
+		ids = append(ids, ID{PID: pid})
 	}
+	return ids
 }
 
-// Has reports whether pid is the process.
-func (c *Child) Has(pid int) bool { return pid == c.p.Pid }
+// Has reports whether pid is of the tree.
+func (c *Child) Has(pid int) bool { return slices.Contains(c.Members(true), ID{PID: pid}) }
 
-// Empty waits until the process has ended, or ctx ends.
+// Empty waits until nothing of the tree lives, or ctx ends; it reports whether that is so.
 func (c *Child) Empty(ctx context.Context) bool {
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for len(c.Members(true)) > 0 {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+// Kill ends the tree and returns who survives.
+func (c *Child) Kill() []ID {
+	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
+	defer cancel()
+	c.tree.kill(c.p)
+	c.Empty(ctx)
+	return c.Members(true)
+}
+
+// Release forgets the tree.
+func (c *Child) Release() { c.tree.close() }
+
+// Usage is what the system tells of the tree; all else is unknown here.
+func (c *Child) Usage() Usage {
+	u := Usage{Processes: len(c.Members(false)), Source: "none"}
+	c.tree.usage(&u)
+	return u
+}
+
+// FirstGone waits until the first process has ended, or ctx ends; it reports whether that is so.
+func (c *Child) FirstGone(ctx context.Context) bool {
 	select {
 	case <-c.done:
 		return true
@@ -131,24 +163,3 @@ func (c *Child) Empty(ctx context.Context) bool {
 		return false
 	}
 }
-
-// Kill ends the process and returns it if it survives.
-func (c *Child) Kill() []ID {
-	c.p.Kill()
-	t := time.NewTimer(killLimit)
-	defer t.Stop()
-	select {
-	case <-c.done:
-	case <-t.C:
-	}
-	return c.Members(true)
-}
-
-// Release forgets the process.
-func (c *Child) Release() {}
-
-// Usage is unknown here.
-func (c *Child) Usage() Usage { return Usage{Processes: len(c.Members(false)), Source: "none"} }
-
-// FirstGone is Empty here.
-func (c *Child) FirstGone(ctx context.Context) bool { return c.Empty(ctx) }

@@ -5,7 +5,7 @@
 // for by their number, never with wait4(-1), which would steal the children of other applets in this process; a number
 // alone names nobody, so every process is (pid, start time); a process belongs to a tree by any of: cgroup, descent,
 // session, process group, having been seen in it before, or the launch mark in its environment. On systems other than
-// Linux only the child itself and its process group are known.
+// Linux a tree is the child's process group, on Windows its job, which nothing leaves and which ends with viscript.
 package proc
 
 import (
