@@ -155,7 +155,9 @@ func (l *listener) Accept() (net.Conn, error) {
 	u := l.unix
 	l.mu.Unlock()
 	for {
-		if err := u.SetDeadline(time.Now().Add(l.look)); err != nil {
+		now := time.Now()
+		rest := now.Truncate(l.look).Add(l.look).Sub(now.Round(0)) // all listeners of a box look at once: one wake-up
+		if err := u.SetDeadline(now.Add(rest)); err != nil {
 			return nil, err
 		}
 		c, err := u.Accept()

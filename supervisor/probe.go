@@ -32,7 +32,7 @@ func (s *Supervisor) Ping(ctx context.Context, ref string) (Pong, error) {
 	begin := time.Now()
 	p := Pong{ID: id, AnsweredBy: "signal"}
 	err = s.hub.Call(ctx, id, "ping", struct{}{}, nil)
-	if errors.Is(err, signal.ErrNotRunning) || errors.Is(err, signal.ErrUnknownMethod) {
+	if errors.Is(err, signal.ErrNotRunning) || errors.Is(err, signal.ErrUnknownMethod) || errors.Is(err, signal.ErrClosed) {
 		p.AnsweredBy = "process"
 		err = nil
 		if u, known := run.Usage(); known && u.Processes == 0 {

@@ -50,8 +50,11 @@ func TestE2EViscript2017(t *testing.T) {
 	} {
 		id := strings.TrimSpace(w.viscript(strings.Fields(line)...))
 		w.wait(line, func(ctx context.Context) error { return w.running(ctx, id) })
-		for _, verb := range []string{"ping", "ru"} {
-			w.viscript(verb, id)
+		for _, verb := range []string{"ping", "ru"} { // one that was started before its node serves is started again
+			w.wait(verb+" of "+line, func(ctx context.Context) error {
+				_, err := box.Skywire(ctx, "viscript", verb, id)
+				return err
+			})
 		}
 	}
 	w.emptyTree()
