@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"skywire/tun/vpn"
 )
@@ -39,7 +40,9 @@ func (w *world) connected(box, server string) (s vpn.Status) {
 // leakCheck runs the check of vpn status and wants what it says.
 func (w *world) leakCheck(box string, want bool) (r vpn.LeakReport) {
 	w.t.Helper()
+	began := time.Now()
 	out, err := w.box[box].Skywire(w.t.Context(), "vpn", "status", "--leak-check", "--json")
+	w.t.Logf("leak check took %v", time.Since(began).Round(10*time.Millisecond))
 	if e := json.Unmarshal([]byte(out), &r); e != nil {
 		w.t.Fatalf("leak check: %v, %v in %q", err, e, out)
 	}
