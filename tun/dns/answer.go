@@ -21,14 +21,14 @@ func (s *Server) answer(ctx context.Context, b []byte, tcp bool) []byte {
 	}
 	s.asked.Add(1)
 	if rcode != 0 {
-		return q.pack(q.reply(rcode), tcp)
+		return q.refuse(rcode, tcp)
 	}
 	inside := func(zone string) bool { return within(q.name, zone) }
 	if !inside(Zone) && !slices.ContainsFunc(s.zones, inside) {
 		return s.forward(ctx, q, b, tcp)
 	}
 	if s.c.Names == nil {
-		return q.pack(q.reply(dnsmessage.RCodeRefused), tcp)
+		return q.refuse(dnsmessage.RCodeRefused, tcp)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
@@ -36,15 +36,14 @@ func (s *Server) answer(ctx context.Context, b []byte, tcp bool) []byte {
 	if err != nil {
 		s.failed.Add(1)
 		s.c.Log.Debug("name not looked up", "name", q.name, "err", err)
-		m = q.reply(dnsmessage.RCodeServerFailure)
+		m = &response{rcode: dnsmessage.RCodeServerFailure}
 	}
 	return q.pack(m, tcp)
 }
 
 // mesh answers a question about the mesh. An error says that the node cannot be asked.
-func (s *Server) mesh(ctx context.Context, q *question) (*dnsmessage.Message, error) {
-	m := q.reply(0)
-	m.Authoritative = true
+func (s *Server) mesh(ctx context.Context, q *question) (*response, error) {
+	m := &response{authoritative: true}
 	apex := Zone
 	var found bool
 	var err error
@@ -61,25 +60,16 @@ func (s *Server) mesh(ctx context.Context, q *question) (*dnsmessage.Message, er
 		return nil, err
 	}
 	if !found {
-		m.RCode = dnsmessage.RCodeNameError
+		m.rcode = dnsmessage.RCodeNameError
 	}
-	if len(m.Answers) > 0 {
-		return m, nil
-	}
-	soa, err := startOfAuthority(apex)
-	if err != nil {
-		return nil, err
-	}
-	if q.name == apex && q.Type == dnsmessage.TypeSOA {
-		m.Answers = append(m.Answers, soa)
-	} else {
-		m.Authorities = append(m.Authorities, soa)
+	if len(m.records) == 0 {
+		m.zone = apex
 	}
 	return m, nil
 }
 
 // named answers for NAME, SERVICE.NAME and _SERVICE._tcp.NAME.
-func (s *Server) named(ctx context.Context, q *question, m *dnsmessage.Message, name string) (found bool, err error) {
+func (s *Server) named(ctx context.Context, q *question, m *response, name string) (found bool, err error) {
 	labels := strings.Split(name, ".")
 	if len(labels) > 3 {
 		return false, nil
@@ -102,31 +92,31 @@ func (s *Server) named(ctx context.Context, q *question, m *dnsmessage.Message, 
 		if service, ok = serviceOf(n, word, ok && isProto && (proto == "tcp" || proto == "udp"), proto); !ok {
 			return false, nil
 		}
-		return true, q.add(m, q.Type == dnsmessage.TypeSRV, srv(service, labels[2]))
+		return true, m.point(q.Type == dnsmessage.TypeSRV, dnsmessage.TypeSRV, labels[2], service.Port)
 	default:
 		var ok bool
 		if service, ok = serviceOf(n, first, true, ""); !ok {
 			return false, nil
 		}
-		if err := q.add(m, q.Type == dnsmessage.TypeSRV && service.Port != 0, srv(service, labels[1])); err != nil {
+		if err := m.point(q.Type == dnsmessage.TypeSRV && service.Port != 0, dnsmessage.TypeSRV, labels[1], service.Port); err != nil {
 			return false, err
 		}
 	}
 	all := q.Type == dnsmessage.TypeALL
-	if n.IPv4.Is4() {
-		err = q.add(m, all || q.Type == dnsmessage.TypeA, &dnsmessage.AResource{A: n.IPv4.As4()})
+	if n.IPv4.Is4() && (all || q.Type == dnsmessage.TypeA) {
+		m.records = append(m.records, record{typ: dnsmessage.TypeA, addr: n.IPv4})
 	}
-	if err == nil && n.Address.Is6() {
-		err = q.add(m, all || q.Type == dnsmessage.TypeAAAA, &dnsmessage.AAAAResource{AAAA: n.Address.As16()})
+	if n.Address.Is6() && (all || q.Type == dnsmessage.TypeAAAA) {
+		m.records = append(m.records, record{typ: dnsmessage.TypeAAAA, addr: n.Address})
 	}
-	if err == nil && s.c.Learned != nil && len(m.Answers) > 0 && (q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA) {
+	if s.c.Learned != nil && len(m.records) > 0 && (q.Type == dnsmessage.TypeA || q.Type == dnsmessage.TypeAAAA) {
 		a := n.Address
 		if q.Type == dnsmessage.TypeA {
 			a = n.IPv4
 		}
 		s.c.Learned(q.name, []netip.Addr{a}, ttl*time.Second)
 	}
-	return true, err
+	return true, nil
 }
 
 // serviceOf finds a service of a node by its name, and, for SRV, by its protocol.
@@ -139,27 +129,20 @@ func serviceOf(n app.Names, name string, asked bool, proto string) (app.Service,
 	return app.Service{}, false
 }
 
-// srv says where a service is; the name is added by who packs it, since it may not be one.
-func srv(s app.Service, node string) dnsmessage.ResourceBody {
+// point adds a record that names a node, if it was asked for.
+func (m *response) point(asked bool, typ dnsmessage.Type, node string, port uint16) error {
+	if !asked {
+		return nil
+	}
 	target, err := dnsmessage.NewName(node + "." + Zone + ".")
-	if err != nil {
-		target = dnsmessage.MustNewName(".")
+	if err == nil {
+		m.records = append(m.records, record{typ: typ, target: target, port: port})
 	}
-	return &dnsmessage.SRVResource{Port: s.Port, Target: target}
-}
-
-// add puts a record about the question's name into an answer, if it was asked for.
-func (q *question) add(m *dnsmessage.Message, asked bool, body dnsmessage.ResourceBody) error {
-	if asked {
-		m.Answers = append(m.Answers, dnsmessage.Resource{
-			Header: dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}, Body: body,
-		})
-	}
-	return nil
+	return err
 }
 
 // reversed answers for the names of addresses.
-func (s *Server) reversed(ctx context.Context, q *question, m *dnsmessage.Message) (found bool, err error) {
+func (s *Server) reversed(ctx context.Context, q *question, m *response) (found bool, err error) {
 	a, bits, ok := ParseReverse(q.name)
 	if !ok || bits < a.BitLen() {
 		return ok, nil // a zone's name exists, and has nothing
@@ -171,23 +154,5 @@ func (s *Server) reversed(ctx context.Context, q *question, m *dnsmessage.Messag
 	if err != nil {
 		return false, err
 	}
-	name, err := dnsmessage.NewName(n.Name + "." + Zone + ".")
-	if err != nil {
-		return false, err
-	}
-	return true, q.add(m, q.Type == dnsmessage.TypePTR || q.Type == dnsmessage.TypeALL, &dnsmessage.PTRResource{PTR: name})
-}
-
-// startOfAuthority says how long a "no" is good for.
-func startOfAuthority(zone string) (dnsmessage.Resource, error) {
-	name, err := dnsmessage.NewName(zone + ".")
-	if err != nil {
-		return dnsmessage.Resource{}, err
-	}
-	return dnsmessage.Resource{
-		Header: dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: negativeTTL},
-		Body: &dnsmessage.SOAResource{
-			NS: name, MBox: name, Serial: 1, Refresh: ttl, Retry: ttl, Expire: ttl, MinTTL: negativeTTL,
-		},
-	}, nil
+	return true, m.point(q.Type == dnsmessage.TypePTR || q.Type == dnsmessage.TypeALL, dnsmessage.TypePTR, n.Name, 0)
 }

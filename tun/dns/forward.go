@@ -18,7 +18,7 @@ import (
 func (s *Server) forward(ctx context.Context, q question, b []byte, tcp bool) []byte {
 	to := *s.resolvers.Load()
 	if len(to) == 0 {
-		return q.pack(q.reply(dnsmessage.RCodeRefused), tcp)
+		return q.refuse(dnsmessage.RCodeRefused, tcp)
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerWithin)
 	defer cancel()
@@ -43,7 +43,7 @@ func (s *Server) forward(ctx context.Context, q question, b []byte, tcp bool) []
 		return s.fit(q, poor, tcp)
 	}
 	s.failed.Add(1)
-	return q.pack(q.reply(dnsmessage.RCodeServerFailure), tcp)
+	return q.refuse(dnsmessage.RCodeServerFailure, tcp)
 }
 
 // fit cuts an answer that is too large for the asker, who then asks over TCP.
@@ -51,9 +51,7 @@ func (s *Server) fit(q question, a []byte, tcp bool) []byte {
 	if tcp || len(a) <= q.size {
 		return a
 	}
-	m := q.reply(dnsmessage.RCode(a[3] & 15))
-	m.Truncated = true
-	return q.pack(m, false)
+	return q.pack(&response{rcode: dnsmessage.RCode(a[3] & 15), truncated: true}, false)
 }
 
 // exchange asks one resolver. The question goes out under a number and in a case of letters of its own; the answer comes

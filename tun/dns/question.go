@@ -2,6 +2,8 @@ package dns
 
 import (
 	"encoding/binary"
+	"errors"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
@@ -79,36 +81,101 @@ func within(name, zone string) bool {
 	return ok && (rest == "" || strings.HasSuffix(rest, "."))
 }
 
-// reply begins an answer to q: its header, the question again, and what may stand in the sections.
-func (q *question) reply(rcode dnsmessage.RCode) *dnsmessage.Message {
-	m := &dnsmessage.Message{Header: dnsmessage.Header{
-		ID: q.ID, Response: true, OpCode: q.OpCode, RecursionDesired: q.RecursionDesired, RecursionAvailable: true,
-		CheckingDisabled: q.CheckingDisabled, RCode: rcode,
-	}}
-	if q.end > headerSize {
-		m.Questions = []dnsmessage.Question{q.Question}
-	}
-	return m
+// response is an answer in the making.
+type response struct {
+	rcode         dnsmessage.RCode
+	authoritative bool
+	truncated     bool
+	records       []record
+	zone          string // whose SOA record says how long a "no" is good for; empty: none
 }
 
-// pack ends an answer: the OPT record for who sent one, and as much as fits.
-func (q *question) pack(m *dnsmessage.Message, tcp bool) []byte {
-	if q.edns {
-		r := dnsmessage.Resource{Body: &dnsmessage.OPTResource{}}
-		r.Header.Name = dnsmessage.MustNewName(".")
-		if r.Header.SetEDNS0(ednsSize, 0, false) == nil {
-			m.Additionals = append(m.Additionals, r)
-		}
-	}
-	b, err := m.Pack()
-	if err != nil {
-		return nil // never of what was parsed
-	}
+// record is one about the question's name.
+type record struct {
+	typ    dnsmessage.Type
+	addr   netip.Addr      // of A and AAAA
+	target dnsmessage.Name // of PTR and SRV
+	port   uint16          // of SRV
+}
+
+// refuse is an answer with nothing but a code.
+func (q *question) refuse(rcode dnsmessage.RCode, tcp bool) []byte {
+	return q.pack(&response{rcode: rcode}, tcp)
+}
+
+// pack is an answer as a message; one that does not fit goes without its records.
+func (q *question) pack(m *response, tcp bool) []byte {
+	b := q.build(m)
 	if !tcp && len(b) > min(q.size, ednsSize) {
-		m.Truncated, m.Answers, m.Authorities = true, nil, nil
-		b, _ = m.Pack()
+		m.truncated, m.records, m.zone = true, nil, ""
+		b = q.build(m)
 	}
 	return b
+}
+
+// build writes a message with the Builder: a dnsmessage.Message would link the code of every type there is.
+func (q *question) build(m *response) []byte {
+	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{
+		ID: q.ID, Response: true, OpCode: q.OpCode, RecursionDesired: q.RecursionDesired, RecursionAvailable: true,
+		CheckingDisabled: q.CheckingDisabled, RCode: m.rcode, Authoritative: m.authoritative, Truncated: m.truncated,
+	})
+	b.EnableCompression()
+	err := b.StartQuestions()
+	if err == nil && q.end > headerSize {
+		err = b.Question(q.Question)
+	}
+	if err == nil {
+		err = b.StartAnswers()
+	}
+	for _, r := range m.records {
+		if err == nil {
+			err = q.addRecord(&b, r)
+		}
+	}
+	if asked := q.Type == dnsmessage.TypeSOA && q.name == m.zone; err == nil && m.zone != "" {
+		if !asked {
+			err = b.StartAuthorities()
+		}
+		if err == nil {
+			err = addZone(&b, m.zone)
+		}
+	}
+	if err == nil && q.edns {
+		h := dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(".")}
+		err = errors.Join(b.StartAdditionals(), h.SetEDNS0(ednsSize, 0, false))
+		if err == nil {
+			err = b.OPTResource(h, dnsmessage.OPTResource{})
+		}
+	}
+	out, e := b.Finish()
+	if err != nil || e != nil {
+		return nil // never of what was parsed
+	}
+	return out
+}
+
+func (q *question) addRecord(b *dnsmessage.Builder, r record) error {
+	h := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: ttl}
+	switch r.typ {
+	case dnsmessage.TypeA:
+		return b.AResource(h, dnsmessage.AResource{A: r.addr.As4()})
+	case dnsmessage.TypeAAAA:
+		return b.AAAAResource(h, dnsmessage.AAAAResource{AAAA: r.addr.As16()})
+	case dnsmessage.TypePTR:
+		return b.PTRResource(h, dnsmessage.PTRResource{PTR: r.target})
+	}
+	return b.SRVResource(h, dnsmessage.SRVResource{Port: r.port, Target: r.target})
+}
+
+// addZone says how long a "no" about names in a zone is good for.
+func addZone(b *dnsmessage.Builder, zone string) error {
+	name, err := dnsmessage.NewName(zone + ".")
+	if err != nil {
+		return err
+	}
+	return b.SOAResource(dnsmessage.ResourceHeader{Name: name, Class: dnsmessage.ClassINET, TTL: negativeTTL}, dnsmessage.SOAResource{
+		NS: name, MBox: name, Serial: 1, Refresh: ttl, Retry: ttl, Expire: ttl, MinTTL: negativeTTL,
+	})
 }
 
 // busy is the answer to a question for which there is no place.
@@ -118,5 +185,5 @@ func (s *Server) busy(b []byte) []byte {
 		return nil
 	}
 	s.failed.Add(1)
-	return q.pack(q.reply(dnsmessage.RCodeServerFailure), true)
+	return q.refuse(dnsmessage.RCodeServerFailure, true)
 }
