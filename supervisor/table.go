@@ -262,16 +262,18 @@ type Info struct {
 	LastID  uint64  `json:"last_id"`
 	Version string  `json:"version"`
 	// Generation counts the upgrades of this process.
-	Generation int    `json:"generation"`
-	LogsKept   bool   `json:"logs_kept"` // lines outlive a killed viscript
-	Saved      bool   `json:"state_saved"`
-	Problem    string `json:"problem,omitempty"`
+	Generation int      `json:"generation"`
+	LogsKept   bool     `json:"logs_kept"` // lines outlive a killed viscript
+	Saved      bool     `json:"state_saved"`
+	Problem    string   `json:"problem,omitempty"`
+	Lacks      []string `json:"lacks,omitempty"` // what this system does not give
 }
 
 // Status describes the supervisor itself.
 func (s *Supervisor) Status(ctx context.Context) (Info, error) {
 	in := Info{
-		PID: os.Getpid(), Uptime: s.c.now().Sub(s.began).Seconds(), State: s.c.StateDir, Run: s.c.RunDir,
+		Lacks: proc.Lacks(),
+		PID:   os.Getpid(), Uptime: s.c.now().Sub(s.began).Seconds(), State: s.c.StateDir, Run: s.c.RunDir,
 		Socket: ControlSocket(s.c.RunDir), Version: s.c.Version,
 	}
 	err := s.do(ctx, func() error {

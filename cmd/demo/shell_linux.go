@@ -23,6 +23,7 @@ const ctrlC = 0x03
 func (d *demo) shell(ctx context.Context) error {
 	fmt.Fprint(d.out, "\nThis is the viscript shell of the client; everything above still runs. Try: ps, ru 1, logs node, help vpn.\n"+
 		"exit, Ctrl-D or Ctrl-C ends it all.\n\n")
+	d.showPage(ctx)
 	c := d.box["client"].Interactive(ctx, filepath.Join(d.box["client"].Dir, "bin", "viscript"))
 	in := int(os.Stdin.Fd())
 	if !term.IsTerminal(in) {

@@ -192,7 +192,7 @@ apps:
     desc: a SOCKS5 and HTTP proxy on port %[7]s, out through the exit
     default_args: [client, --listen, "127.0.0.1:%[7]s", --server, "%[6]s"]
 settings:
-  runHeadless: true
+  runHeadless: false
 `
 
 // startClient starts viscript on the client and the apps by it.
@@ -208,7 +208,7 @@ func (d *demo) startClient(ctx context.Context) error {
 		return err
 	}
 	d.step("starting viscript on the client, and by it node, vpn and socks")
-	viscript, err := client.StartSkywire("viscript", "viscript", "run", "--headless")
+	viscript, err := client.StartSkywire("viscript", "viscript", "run")
 	if err != nil {
 		return err
 	}

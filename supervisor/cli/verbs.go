@@ -341,6 +341,9 @@ func status(ctx context.Context, s *session, f *flags) error {
 	if !in.LogsKept {
 		t.row("logs", "in viscript alone: the run directory is not in RAM, so a kill of viscript loses them")
 	}
+	for _, l := range in.Lacks {
+		t.row("not on this system", l)
+	}
 	if in.Problem != "" {
 		t.row("problem", in.Problem)
 	}

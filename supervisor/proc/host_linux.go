@@ -31,6 +31,9 @@ type Host struct {
 	left    []string            // cgroup folders that were busy still when their tree had ended
 }
 
+// Lacks names what this system does not give a supervisor: nothing.
+func Lacks() []string { return nil }
+
 // NewHost looks at what this system offers. With subreaper (which belongs to the whole process, so only a main may ask
 // for it) orphans of the trees come to this process instead of init.
 func NewHost(log *slog.Logger, subreaper bool) *Host {

@@ -16,6 +16,14 @@ import (
 // Host starts children of this process.
 type Host struct{}
 
+// Lacks names what this system does not give a supervisor, for people.
+func Lacks() []string {
+	return []string{
+		"taking over apps after a kill of viscript, and upgrade", "limits, caps, no_new_privs, user and group of apps",
+		"terminals of apps (tty)", "numbers that the kernel does not tell of a tree (null in ru)",
+	}
+}
+
 // NewHost returns a Host; there is nothing to look for here.
 func NewHost(*slog.Logger, bool) *Host { return &Host{} }
 
