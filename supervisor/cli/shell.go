@@ -164,7 +164,7 @@ func (s *session) candidates(ctx context.Context, before []string, word string) 
 	} else if v := find(before[0]); v != nil {
 		switch {
 		case v.Name == "config":
-			all = []string{"check"}
+			all = []string{"check", "schema"}
 		case v.Name == "start" && !slices.ContainsFunc(before[1:], notFlag), v.Name == "help":
 			var list []supervisor.AppInfo
 			s.call(ctx, "viscript.apps", nil, &list, false)
