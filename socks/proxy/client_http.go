@@ -76,8 +76,9 @@ func (c *Client) exchange(ctx context.Context, r *socks.Request, conn Stream, up
 				return socks.Ended, err
 			}
 		}
-		stop := context.AfterFunc(ctx, func() { up.Stream.Close() })
-		o, answered, err := x.Do(conn, up.Stream, up.br, sent)
+		s := up.Stream // up may have another one by the time that ctx ends
+		stop := context.AfterFunc(ctx, func() { s.Close() })
+		o, answered, err := x.Do(conn, s, up.br, sent)
 		stop()
 		if err == nil || answered {
 			c.stats.sent.Add(uint64(len(x.Head)))
