@@ -60,13 +60,14 @@ func (h *Host) limit(c *Child, l Limits) (missing []string) {
 		missing = append(missing, g.name)
 	}
 	held := map[int]bool{c.id.PID: true}
-	for more, round := len(each) > 0, 0; more && round < limitRounds; round++ {
-		more = false
+	// Twice without a new one: a fork that was under way at the first look is over at the second.
+	for clean, round := 0, 0; len(each) > 0 && clean < 2 && round < limitRounds; round++ {
+		clean++
 		for _, id := range c.Members(true) {
 			if held[id.PID] {
 				continue
 			}
-			held[id.PID], more = true, true
+			held[id.PID], clean = true, 0
 			for _, f := range each {
 				_ = f(id.PID) // it may have ended
 			}
