@@ -41,6 +41,10 @@ func leakWorld(t *testing.T, name string) *world {
 		w.box["c"].IP("route add default via 10.4.0.1"))
 	w.leakRoutes()
 	w.serve("web", "198.51.100.1:80")
+	// Neighbours are known before anything is counted: what waits for a neighbour was routed before the tunnel stood, and
+	// would leave after it.
+	w.pings("a", "2001:db8:1::1")
+	w.pings("a", "198.51.100.1")
 	return w
 }
 
