@@ -80,7 +80,7 @@ man: build
 test:
 	@{ $(GO) test -json -shuffle=on -timeout 10m -skip '^TestE2E' ./... ; \
 	   CGO_ENABLED=1 $(GO) test -json -race -short -shuffle=on -timeout 10m -skip '^TestE2E' $(RACE) ; \
-	   $(GO) test -json -count=1 -timeout 20m -run '^TestE2E' ./cmd/skywire ; } | $(GO) run ./.ci/summary
+	   $(GO) test -json -count=1 -timeout 30m -parallel 4 -run '^TestE2E' ./cmd/skywire ; } | $(GO) run ./.ci/summary
 
 test-unit:
 	$(GO) test -shuffle=on -timeout 10m -skip '^TestE2E' ./...
@@ -89,7 +89,7 @@ test-race:
 	CGO_ENABLED=1 $(GO) test -race -short -shuffle=on -timeout 10m -skip '^TestE2E' $(RACE)
 
 test-root:
-	$(GO) test -count=1 -v -timeout 20m -run '^TestE2E' ./cmd/skywire
+	$(GO) test -count=1 -v -timeout 30m -parallel 4 -run '^TestE2E' ./cmd/skywire
 
 check: fmt vet staticcheck gate cross reflect repro size
 

@@ -11,6 +11,7 @@ import (
 
 // TestE2EBadLink puts 100 ms of delay (there and back), 20 ms of jitter and 1 % loss between a relay and the exit.
 func TestE2EBadLink(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "bad")
 	w.boxes("a", "r1", "b")
 	w.must(w.lab.Wire(w.end("a", "next", "10.1.0.1/24"), w.end("r1", "prev", "10.1.0.2/24")))

@@ -294,6 +294,7 @@ func (f *steadyFlow) finish(t *testing.T) {
 // TestE2ECarrierRelay has a relay between carriers of two kinds, and measures what TCP and WSS carry beside UDP, in turn.
 // Nothing is asked of the figures: the boxes of the test share a machine with others.
 func TestE2ECarrierRelay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "carrly")
 	w.boxes("r", "u", "t", "s")
 	w.node("r", "--no-lan", "--listen", "tcp://:4443", "--listen", "wss://:443/mesh")

@@ -11,6 +11,7 @@ import (
 
 // TestE2EMeasures has two boxes talk over a link of known delay and loss: what node peers and node trace show must be within 20 % of it.
 func TestE2EMeasures(t *testing.T) {
+	t.Parallel()
 	const loss = 0.1
 	way := emulator.Profile{Delay: 20 * time.Millisecond, Loss: loss}
 	w := newWorld(t, "measure")

@@ -23,6 +23,7 @@ import (
 // TestE2ESoak runs everything at once, with links that come and go, and looks whether memory, descriptors and goroutines
 // come back to what they were. SKYWIRE_SOAK=1h is the long form.
 func TestE2ESoak(t *testing.T) {
+	t.Parallel()
 	length := 14 * time.Second
 	if s := os.Getenv("SKYWIRE_SOAK"); s != "" {
 		d, err := time.ParseDuration(s)

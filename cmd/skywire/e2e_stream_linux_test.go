@@ -10,6 +10,7 @@ import (
 // TestE2EStreamLoss: over a long path that loses packets, a stream between nodes that run the vpn goes over to the
 // kernel's TCP and leaves quic-go, on a socket over the same wire, behind.
 func TestE2EStreamLoss(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "strl")
 	way := emulator.Profile{Delay: 50 * time.Millisecond, Loss: 0.01}
 	w.boxes("a", "b")
