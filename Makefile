@@ -21,13 +21,12 @@ export GOFLAGS     := -buildvcs=false -trimpath $(GOFLAGS)
 LDFLAGS   := -s -w -buildid= -X skywire/cmd/internal/applet.version=$(VERSION)
 BUILD     := $(GO) build -ldflags '$(LDFLAGS)'
 
-# Budgets for a small MIPS router: 3.0 MB packed as a flash image packs it, and 13 MiB stripped, which is more than the
-# design's 12 MB and a debt. The small variant (tag mini) shares most libraries with it and so has a budget near it.
-# Reasons: packaging/SIZE.md.
-MIPSLE_MAX    := 13631488
-MIPSLE_XZ_MAX := 3000000
-MINI_MAX      := 13200000
-MINI_XZ_MAX   := 2950000
+# Budgets for a small MIPS router. They are more than the design's 12 MB and 3.0 MB packed, which is a debt, and stop the next part
+# from growing unseen. The small variant (tag mini) shares most libraries and so has budgets near. Reasons: packaging/SIZE.md.
+MIPSLE_MAX    := 14750000
+MIPSLE_XZ_MAX := 3270000
+MINI_MAX      := 14300000
+MINI_XZ_MAX   := 3180000
 
 # Small flash: mips builds inline only where packets pass, keys are checked and memory is
 # collected. It saves 1 MB of 13; without inlining in the runtime 0.1 MB more, but a collection takes 2.3 times as long.
