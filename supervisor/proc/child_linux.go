@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,22 +58,61 @@ func (h *Host) Start(s Spec) (*Child, error) {
 	// Held over the start, so that Reap never takes a child for an orphan.
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	p, err := startConfined(s, func() (*os.Process, error) { return c.start(s.Path, s.Args, attr) })
+	p, err := startConfined(s, func() (*os.Process, error) {
+		if s.Limits == (Limits{}) {
+			return c.start(s.Path, s.Args, attr)
+		}
+		return c.startLimited(s, attr)
+	})
 	if err != nil {
 		c.dropCgroup()
 		return nil, err
 	}
 	c.p = p
+	c.known(p)
+	h.direct[p.Pid] = true
+	h.trees[c] = struct{}{}
+	return c, nil
+}
+
+// known notes which process it is.
+func (c *Child) known(p *os.Process) {
 	c.id.PID = p.Pid
 	if st, ok := readStat(p.Pid); ok {
 		c.id.Start = st.start
 	}
-	h.direct[p.Pid] = true
-	h.trees[c] = struct{}{}
-	if s.Limits != (Limits{}) {
-		c.Missing = h.limit(c, s.Limits)
+}
+
+// startLimited starts the process and holds it by ptrace(2) before its first instruction, until it has its limits: so nothing that it
+// starts escapes them. Where tracing is not allowed they are set a moment later.
+func (c *Child) startLimited(s Spec, attr *os.ProcAttr) (*os.Process, error) {
+	runtime.LockOSThread() // the thread that starts a traced process is its tracer
+	defer runtime.UnlockOSThread()
+	attr.Sys.Ptrace = true
+	p, err := c.start(s.Path, s.Args, attr)
+	held := err == nil
+	if errors.Is(err, os.ErrPermission) {
+		attr.Sys.Ptrace = false
+		p, err = c.start(s.Path, s.Args, attr)
 	}
-	return c, nil
+	if err != nil {
+		return nil, err
+	}
+	if held {
+		awaitStop(p.Pid)
+	}
+	c.known(p)
+	c.Missing = c.host.limit(c, s.Limits, held)
+	if held {
+		_ = unix.PtraceDetach(p.Pid) // fails if it was killed meanwhile
+	}
+	return p, nil
+}
+
+// awaitStop waits until a traced process stands still, or is gone; who waits for it later sees its end all the same.
+func awaitStop(pid int) {
+	for unix.Waitid(unix.P_PID, pid, nil, unix.WSTOPPED|unix.WEXITED|unix.WNOWAIT, nil) == unix.EINTR {
+	}
 }
 
 // start starts the process in a cgroup of its own, or without where there is none or it may not be entered.

@@ -23,9 +23,9 @@ const cpuPeriod = 100000
 // limitRounds bounds how often limit looks for what a child has started meanwhile.
 const limitRounds = 8
 
-// limit holds a child that was just started to its limits, with what it has started meanwhile, and returns those that
-// nothing here enforces.
-func (h *Host) limit(c *Child, l Limits) (missing []string) {
+// limit holds a child that was just started to its limits, with what it has started meanwhile unless it stands still, and returns those
+// that nothing here enforces.
+func (h *Host) limit(c *Child, l Limits, still bool) (missing []string) {
 	var each []func(pid int) error // what has to be done to every process
 	enforce := func(f func(pid int) error) bool {
 		if f(c.id.PID) != nil {
@@ -58,6 +58,9 @@ func (h *Host) limit(c *Child, l Limits) (missing []string) {
 			continue
 		}
 		missing = append(missing, g.name)
+	}
+	if still {
+		return missing
 	}
 	held := map[int]bool{c.id.PID: true}
 	// Twice without a new one: a fork that was under way at the first look is over at the second.
