@@ -25,7 +25,7 @@ const (
 // TestFloodApp is no test but the app of the next one: it writes lines of 100 bytes as fast as floodRate says, or as it may.
 func TestFloodApp(t *testing.T) {
 	if os.Getenv("SKYWIRE_TEST_FLOOD") == "" {
-		t.Skip("the app of TestE2EViscriptFlood")
+		return
 	}
 	line := strings.Repeat("x", 80)
 	var b []byte
