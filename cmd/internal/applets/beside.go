@@ -62,6 +62,18 @@ func awaitNode(ctx context.Context, f *applet.Flags, wait time.Duration) (*app.C
 	}
 }
 
+// askNode does what asks the node of this box, and returns the exit status.
+func askNode(ctx context.Context, f *applet.Flags, do func(context.Context, *app.Client) error) int {
+	return f.Duty(ctx, func(ctx context.Context) error {
+		node, err := awaitNode(ctx, f, 0)
+		if err != nil {
+			return err
+		}
+		defer node.Close()
+		return do(ctx, node)
+	})
+}
+
 // noNode adds the remedy to an error that says that no node answers.
 func noNode(err error) error {
 	if errors.Is(err, fs.ErrPermission) {

@@ -85,12 +85,7 @@ func socksStatus(ctx context.Context, e *applet.Env) int {
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		var all []socksReport
 		if err := node.Call(ctx, "app.list", nil, &all); err != nil {
 			return err
@@ -149,12 +144,7 @@ func socksServers(ctx context.Context, e *applet.Env) int {
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		all, err := socksExits(ctx, node, *ping)
 		if err != nil {
 			return err

@@ -172,12 +172,7 @@ func socksRegrant(ctx context.Context, e *applet.Env, verb, about string) int {
 	if err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		allow, err := allowWords(ctx, node, words[1:])
 		if err != nil {
 			return err
@@ -231,12 +226,7 @@ func socksPublished(ctx context.Context, e *applet.Env) int {
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		all, err := publishReports(ctx, node)
 		if err != nil {
 			return err
@@ -287,12 +277,7 @@ func socksServices(ctx context.Context, e *applet.Env) int {
 	if err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		var of key.Public
 		if len(words) == 1 {
 			if of, err = node.Resolve(ctx, words[0]); err != nil {

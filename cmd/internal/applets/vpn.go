@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"skywire/cmd/internal/applet"
+	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
 	"skywire/tun"
@@ -237,12 +238,7 @@ func vpnServers(ctx context.Context, e *applet.Env) int {
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		services, err := node.Services(ctx, vpn.Service)
 		if err != nil {
 			return err

@@ -38,12 +38,7 @@ func vpnStatus(ctx context.Context, e *applet.Env) int {
 	if _, err := f.Parse(0, 0); err != nil {
 		return f.Exit(err)
 	}
-	return f.Duty(ctx, func(ctx context.Context) error {
-		node, err := awaitNode(ctx, f, 0)
-		if err != nil {
-			return err
-		}
-		defer node.Close()
+	return askNode(ctx, f, func(ctx context.Context, node *app.Client) error {
 		r, err := vpnAsk(ctx, node, *name)
 		if err != nil {
 			return err
