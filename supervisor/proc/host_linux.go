@@ -90,6 +90,13 @@ func ownCgroup() (dir, path string) {
 // Reaping says whether orphans come to this process: then Reap has to be called on SIGCHLD.
 func (h *Host) Reaping() bool { return h.reaping }
 
+// How long an orphan of no known tree is left to another part of this process that may wait for it: one from a launch whose tree is gone,
+// or is of another Host in this process, and any other.
+const (
+	launchZombie  = 500 * time.Millisecond
+	foreignZombie = 3 * time.Second
+)
+
 // Reap waits for orphans that came to this process and have ended, each by its number. Those of a tree at once;
 // others, which may be children that another part of this process is about to wait for, when they are still there
 // after a few seconds. It reports whether some were left for later.
@@ -115,7 +122,11 @@ func (h *Host) Reap() (later bool) {
 		if !seen {
 			h.zombies[pid] = now
 		}
-		if !h.ofTreeLocked(p) && !h.ofLaunch(pid) && (!seen || now.Sub(since) < 3*time.Second) {
+		wait := foreignZombie
+		if h.ofLaunch(pid) {
+			wait = launchZombie
+		}
+		if !h.ofTreeLocked(p) && (!seen || now.Sub(since) < wait) {
 			later = true
 			continue
 		}
