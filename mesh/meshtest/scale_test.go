@@ -176,7 +176,7 @@ func TestHalfRestarts(t *testing.T) {
 	t.Parallel()
 	size, rounds := 12, 16
 	if testing.Short() { // with the race detector
-		size, rounds = 10, 3
+		size, rounds = 10, 6
 	}
 	if os.Getenv("MESHTEST_LONG") != "" {
 		size, rounds = 100, 60
