@@ -15,12 +15,15 @@ type Roles uint16
 
 // Roles of a certificate.
 const (
-	RoleMember  Roles = 1 << iota // may link, relay and be reached
-	RoleManager                   // may issue what the admin key beside it may: joiners look for it
-	RoleRelay                     // trusted to relay, for paths that want trusted relays only
-	RoleExit                      // trusted as a way to the internet
+	RoleMember    Roles = 1 << iota // may link, relay and be reached
+	RoleManager                     // may issue what the admin key beside it may: joiners look for it
+	RoleRelay                       // trusted to relay, for paths that want trusted relays only
+	RoleExit                        // trusted as a way to the internet
+	RoleMessenger                   // speaks for the cluster: a device of the account that the cluster key is
+	RoleBorder                      // receives guests of peered clusters
 
-	allRoles = RoleMember | RoleManager | RoleRelay | RoleExit
+	// AllRoles is what the first admin of a cluster may give. A program that knows fewer refuses a statement with more.
+	AllRoles = RoleMember | RoleManager | RoleRelay | RoleExit | RoleMessenger | RoleBorder
 )
 
 // Powers are what an entry of the admin list lets its key do.
@@ -105,24 +108,24 @@ func ParseAdminList(raw []byte) (*AdminList, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &AdminList{Number: c.u64(), Issued: c.unix()}
-	n := int(c.u8())
+	l := &AdminList{Number: c.U64(), Issued: c.Unix()}
+	n := int(c.U8())
 	if n == 0 || n > MaxAdmins || l.Number == 0 {
-		c.bad = true
+		c.Bad = true
 	}
 	for range n {
-		if c.bad {
+		if c.Bad {
 			break
 		}
-		a := Admin{Key: c.key(), Powers: Powers(c.u8()), Roles: Roles(c.u16()), Life: time.Duration(c.u32()) * time.Second, IPv4: c.prefix()}
-		if len(c.b) > 0 && c.b[0] == anyTag {
-			c.u8()
+		a := Admin{Key: c.key(), Powers: Powers(c.U8()), Roles: Roles(c.U16()), Life: time.Duration(c.U32()) * time.Second, IPv4: c.prefix()}
+		if len(c.B) > 0 && c.B[0] == anyTag {
+			c.U8()
 			a.AnyTag = true
 		} else {
 			a.Tags = c.tags()
 		}
-		if _, twice := l.Find(a.Key); twice || a.Powers&^allPowers != 0 || a.Roles&^allRoles != 0 {
-			c.bad = true
+		if _, twice := l.Find(a.Key); twice || a.Powers&^allPowers != 0 || a.Roles&^AllRoles != 0 {
+			c.Bad = true
 		}
 		l.Admins = append(l.Admins, a)
 	}
@@ -149,19 +152,19 @@ func appendIPv4(dst []byte, a netip.Addr) []byte {
 }
 
 func (c *cursor) prefix() netip.Prefix {
-	a, bits := c.ipv4(), int(c.u8())
+	a, bits := c.ipv4(), int(c.U8())
 	if !a.IsValid() {
-		c.bad = c.bad || bits != 0
+		c.Bad = c.Bad || bits != 0
 		return netip.Prefix{}
 	}
 	p := netip.PrefixFrom(a, bits)
-	c.bad = c.bad || bits < 1 || bits > 32 || p.Masked() != p
+	c.Bad = c.Bad || bits < 1 || bits > 32 || p.Masked() != p
 	return p
 }
 
 // ipv4 takes an address; 0.0.0.0 is none.
 func (c *cursor) ipv4() netip.Addr {
-	v := [4]byte(c.take(4))
+	v := [4]byte(c.Take(4))
 	if v == ([4]byte{}) {
 		return netip.Addr{}
 	}
@@ -178,14 +181,14 @@ func appendTags(dst []byte, tags []string) []byte {
 
 // tags takes tags in rising order.
 func (c *cursor) tags() (tags []string) {
-	n := int(c.u8())
-	c.bad = c.bad || n > MaxTags
+	n := int(c.U8())
+	c.Bad = c.Bad || n > MaxTags
 	for i := range n {
-		if c.bad {
+		if c.Bad {
 			return nil
 		}
 		t := c.text(MaxTag)
-		c.bad = c.bad || !ValidName(t) || i > 0 && t <= tags[i-1]
+		c.Bad = c.Bad || !ValidName(t) || i > 0 && t <= tags[i-1]
 		tags = append(tags, t)
 	}
 	return tags
@@ -193,7 +196,7 @@ func (c *cursor) tags() (tags []string) {
 
 // Words are the roles for people.
 func (r Roles) Words() []string {
-	return bitWords(uint16(r), "member", "manager", "relay", "exit")
+	return bitWords(uint16(r), "member", "manager", "relay", "exit", "messenger", "border")
 }
 
 // Words are the powers for people.
@@ -213,7 +216,7 @@ func bitWords(bits uint16, words ...string) []string {
 
 // RoleWord is the role that a word names, 0 if none.
 func RoleWord(word string) Roles {
-	for r := RoleMember; r <= allRoles; r <<= 1 {
+	for r := RoleMember; r <= AllRoles; r <<= 1 {
 		if w := r.Words(); len(w) == 1 && w[0] == word {
 			return r
 		}

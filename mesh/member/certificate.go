@@ -63,11 +63,11 @@ func ParseCertificate(raw []byte) (*Certificate, error) {
 		return nil, err
 	}
 	v := &Certificate{
-		Cluster: key.NetworkID(c.take(8)), Node: c.key(), Admin: c.key(), Roles: Roles(c.u16()), Serial: c.u64(),
-		Issued: c.unix(), NotAfter: c.unix(), IPv4: c.ipv4(), Name: c.text(MaxName), Tags: c.tags(),
+		Cluster: key.NetworkID(c.Take(8)), Node: c.key(), Admin: c.key(), Roles: Roles(c.U16()), Serial: c.U64(),
+		Issued: c.Unix(), NotAfter: c.Unix(), IPv4: c.ipv4(), Name: c.text(MaxName), Tags: c.tags(),
 	}
-	if v.Roles&^allRoles != 0 || v.NotAfter <= v.Issued || v.Name != "" && !ValidName(v.Name) {
-		c.bad = true
+	if v.Roles&^AllRoles != 0 || v.NotAfter <= v.Issued || v.Name != "" && !ValidName(v.Name) {
+		c.Bad = true
 	}
 	if err := c.end("certificate"); err != nil {
 		return nil, err

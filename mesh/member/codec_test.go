@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"skywire/mesh/field"
 	"skywire/mesh/key"
 )
 
@@ -161,7 +162,7 @@ func TestProofIsBound(t *testing.T) {
 
 func TestLifeDoesNotOverflow(t *testing.T) {
 	t.Parallel()
-	c := Certificate{Issued: 0, NotAfter: maxUnix}
+	c := Certificate{Issued: 0, NotAfter: field.MaxUnix}
 	if c.Life() < 100*365*24*time.Hour {
 		t.Errorf("life %v", c.Life())
 	}

@@ -111,25 +111,25 @@ func ParseInvite(s string) (*Invite, error) {
 }
 
 func parseInvite(b []byte) (*Invite, error) {
-	c := &cursor{b: b}
-	n := int(c.u8())
-	v := &Invite{Cluster: c.key(), Issuer: c.key(), ID: InviteID(c.take(8)), Secret: [16]byte(c.take(16))}
-	c.bad = c.bad || n > MaxContacts
+	c := fields(b)
+	n := int(c.U8())
+	v := &Invite{Cluster: c.key(), Issuer: c.key(), ID: InviteID(c.Take(8)), Secret: [16]byte(c.Take(16))}
+	c.Bad = c.Bad || n > MaxContacts
 	for range n {
-		if c.bad {
+		if c.Bad {
 			break
 		}
 		at := Contact{Key: v.Issuer}
-		switch c.u8() {
+		switch c.U8() {
 		case 0:
 			at.Key = c.key()
-			c.bad = c.bad || at.Key == v.Issuer
+			c.Bad = c.Bad || at.Key == v.Issuer
 		case 1:
 		default:
-			c.bad = true
+			c.Bad = true
 		}
 		at.Addr = c.text(MaxContactAddr)
-		c.bad = c.bad || !printable(at.Addr)
+		c.Bad = c.Bad || !printable(at.Addr)
 		v.Contacts = append(v.Contacts, at)
 	}
 	if err := c.end("invite"); err != nil {

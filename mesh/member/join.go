@@ -38,10 +38,10 @@ const messageVersion = 1
 
 // ParseRequest decodes a request.
 func ParseRequest(b []byte) (Request, error) {
-	c := &cursor{b: b}
-	version := c.u8()
-	r := Request{Op: Op(c.u8()), Invite: InviteID(c.take(8)), Proof: [32]byte(c.take(32)), Name: c.text(MaxName)}
-	c.bad = c.bad || version != messageVersion || r.Op < OpChain || r.Op > OpRenew || r.Name != "" && !ValidName(r.Name)
+	c := fields(b)
+	version := c.U8()
+	r := Request{Op: Op(c.U8()), Invite: InviteID(c.Take(8)), Proof: [32]byte(c.Take(32)), Name: c.text(MaxName)}
+	c.Bad = c.Bad || version != messageVersion || r.Op < OpChain || r.Op > OpRenew || r.Name != "" && !ValidName(r.Name)
 	return r, c.end("request")
 }
 
@@ -84,16 +84,16 @@ const maxReplied = 4
 
 // ParseReply decodes a reply.
 func ParseReply(b []byte) (Reply, error) {
-	c := &cursor{b: b}
-	version := c.u8()
-	r := Reply{Status: Status(c.u8()), Retry: c.u16(), Reason: c.text(MaxReason)}
-	c.bad = c.bad || version != messageVersion || r.Status < StatusDone || r.Status > StatusBusy
-	for !c.bad && len(c.b) > 0 {
-		n := int(c.u16())
+	c := fields(b)
+	version := c.U8()
+	r := Reply{Status: Status(c.U8()), Retry: c.U16(), Reason: c.text(MaxReason)}
+	c.Bad = c.Bad || version != messageVersion || r.Status < StatusDone || r.Status > StatusBusy
+	for !c.Bad && len(c.B) > 0 {
+		n := int(c.U16())
 		if n == 0 || n > MaxStatement || len(r.Statements) == maxReplied {
 			return Reply{}, fmt.Errorf("reply: %w", ErrFormat)
 		}
-		r.Statements = append(r.Statements, append([]byte(nil), c.take(n)...))
+		r.Statements = append(r.Statements, append([]byte(nil), c.Take(n)...))
 	}
 	return r, c.end("reply")
 }

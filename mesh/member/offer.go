@@ -105,17 +105,17 @@ func (o *Offer) Append(dst []byte) []byte {
 
 // ParseOffer decodes what Append makes.
 func ParseOffer(b []byte) (*Offer, error) {
-	c := &cursor{b: b}
-	version := c.u8()
+	c := fields(b)
+	version := c.U8()
 	o := &Offer{
-		ID: InviteID(c.take(8)), Secret: [16]byte(c.take(16)), Roles: Roles(c.u16()), Uses: c.u16(), Wrong: c.u8(),
-		Life: time.Duration(c.u32()) * time.Second, Elapsed: time.Duration(c.u32()) * time.Second, Until: c.unix(),
+		ID: InviteID(c.Take(8)), Secret: [16]byte(c.Take(16)), Roles: Roles(c.U16()), Uses: c.U16(), Wrong: c.U8(),
+		Life: time.Duration(c.U32()) * time.Second, Elapsed: time.Duration(c.U32()) * time.Second, Until: c.Unix(),
 		Name: c.text(MaxName), Tags: c.tags(),
 	}
-	n := int(c.u8())
-	c.bad = c.bad || version != offerVersion || n > MaxUses || o.Uses > MaxUses || o.Name != "" && !ValidName(o.Name)
+	n := int(c.U8())
+	c.Bad = c.Bad || version != offerVersion || n > MaxUses || o.Uses > MaxUses || o.Name != "" && !ValidName(o.Name)
 	for range n {
-		if c.bad {
+		if c.Bad {
 			break
 		}
 		o.Joined = append(o.Joined, c.key())

@@ -44,10 +44,10 @@ func ParseRevocation(raw []byte) (*Revocation, error) {
 	if err != nil {
 		return nil, err
 	}
-	state := c.u8()
-	c.zero(1)
-	r := &Revocation{Revoked: state == 1, Admin: c.key(), Node: c.key(), N: c.u32(), Issued: c.unix()}
-	c.bad = c.bad || state != 1 && state != 2 || r.N == 0
+	state := c.U8()
+	c.Zero(1)
+	r := &Revocation{Revoked: state == 1, Admin: c.key(), Node: c.key(), N: c.U32(), Issued: c.Unix()}
+	c.Bad = c.Bad || state != 1 && state != 2 || r.N == 0
 	if err := c.end("revocation"); err != nil {
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func ParseTimeStatement(raw []byte) (*TimeStatement, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &TimeStatement{Admin: c.key(), Issued: c.unix()}
+	t := &TimeStatement{Admin: c.key(), Issued: c.Unix()}
 	if err := c.end("time"); err != nil {
 		return nil, err
 	}

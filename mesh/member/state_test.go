@@ -39,7 +39,7 @@ func (s *signer) list(number uint64, admins ...Admin) []byte {
 // full is an admin of all powers over nodes.
 func full(k *key.Private) Admin {
 	return Admin{
-		Key: k.Public(), Powers: MayIssue | MayRevoke | MayTell, Roles: allRoles, Life: 10 * DefaultLife,
+		Key: k.Public(), Powers: MayIssue | MayRevoke | MayTell, Roles: AllRoles, Life: 10 * DefaultLife,
 		IPv4: netip.MustParsePrefix("100.64.0.0/10"), AnyTag: true,
 	}
 }
@@ -191,7 +191,7 @@ func TestNoCertificateGivesScopes(t *testing.T) {
 	admin, node := identity(t, 2), identity(t, 3).Public()
 	s := g.state()
 	put(t, s, g.list(1, full(admin)), g.cert(admin, node, 0, func(c *Certificate) {
-		c.Roles, c.Tags = allRoles, []string{"admin", "operate", "root"}
+		c.Roles, c.Tags = AllRoles, []string{"admin", "operate", "root"}
 	}))
 	if p := s.Powers(node); p != 0 {
 		t.Errorf("a certificate gives %v", p.Words())

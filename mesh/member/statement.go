@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/crypto/blake2s"
 
+	"skywire/mesh/field"
 	"skywire/mesh/key"
 )
 
@@ -92,73 +93,40 @@ func open(raw []byte, want Kind) (*cursor, error) {
 	if len(raw) > MaxStatement || len(raw) < 2+signatureLen || Kind(raw[0]) != want || raw[1] != statementVersion {
 		return nil, fmt.Errorf("%s: %w", want, ErrFormat)
 	}
-	return &cursor{b: raw[2 : len(raw)-signatureLen]}, nil
+	return fields(raw[2 : len(raw)-signatureLen]), nil
 }
 
-// cursor reads fields in order; after the first short read everything is zero and bad stays set.
-type cursor struct {
-	b   []byte
-	bad bool
-}
+// cursor reads the fields of a statement or message; after the first that is missing everything is zero.
+type cursor struct{ field.Cursor }
 
-func (c *cursor) take(n int) []byte {
-	if c.bad || len(c.b) < n {
-		c.bad = true
-		return make([]byte, n)
-	}
-	v := c.b[:n]
-	c.b = c.b[n:]
-	return v
-}
-
-func (c *cursor) u8() uint8   { return c.take(1)[0] }
-func (c *cursor) u16() uint16 { return binary.BigEndian.Uint16(c.take(2)) }
-func (c *cursor) u32() uint32 { return binary.BigEndian.Uint32(c.take(4)) }
-func (c *cursor) u64() uint64 { return binary.BigEndian.Uint64(c.take(8)) }
+func fields(b []byte) *cursor { return &cursor{field.Cursor{B: b}} }
 
 // key takes a key that is only compared with others, or whose signature is checked: Verify refuses what is no key.
 func (c *cursor) key() key.Public {
-	k, err := key.FromList(c.take(key.Size))
-	c.bad = c.bad || err != nil
+	k, err := key.FromList(c.Take(key.Size))
+	c.Bad = c.Bad || err != nil
 	return k
-}
-
-// unix takes a time in seconds; those past the year 9999 are refused, so that sums can't overflow.
-func (c *cursor) unix() int64 {
-	v := c.u64()
-	c.bad = c.bad || v > maxUnix
-	return int64(v)
 }
 
 // text takes a length and so many bytes.
 func (c *cursor) text(most int) string {
-	n := int(c.u8())
+	n := int(c.U8())
 	if n > most {
-		c.bad = true
+		c.Bad = true
 		return ""
 	}
-	return string(c.take(n))
-}
-
-// zero takes n bytes that must be zero.
-func (c *cursor) zero(n int) {
-	for _, v := range c.take(n) {
-		c.bad = c.bad || v != 0
-	}
+	return string(c.Take(n))
 }
 
 // end is the error of what must be used up.
 func (c *cursor) end(what string) error {
-	if c.bad || len(c.b) != 0 {
+	if !c.Done() {
 		return fmt.Errorf("%s: %w", what, ErrFormat)
 	}
 	return nil
 }
 
 func appendText(dst []byte, s string) []byte { return append(append(dst, byte(len(s))), s...) }
-
-// maxUnix is the end of the year 9999.
-const maxUnix = 253402300799
 
 // ValidName tells whether s may be the name of a node or a tag's text: letters a to z, digits and inner hyphens, so that
 // it is a label of a host name.

@@ -13,6 +13,8 @@ var (
 	ErrNewer = errors.New("written by a newer version")
 	// ErrNone is returned by a nil DB, which keeps nothing.
 	ErrNone = errors.New("no store")
+	// ErrKey is returned when the key or passphrase does not open the values of a KV. The file is left alone.
+	ErrKey = errors.New("key or passphrase does not open it")
 	// ErrFormat is returned when bytes are not the encoding asked for.
 	ErrFormat = errors.New("malformed value")
 )

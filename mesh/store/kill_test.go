@@ -15,12 +15,16 @@ import (
 
 const (
 	killEnv   = "SKYWIRE_STORE_KILL_TEST"
+	killKVEnv = "SKYWIRE_STORE_KILL_KV_TEST"
 	killRound = 24
 )
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(killEnv); path != "" {
 		os.Exit(writeForEver(path))
+	}
+	if path := os.Getenv(killKVEnv); path != "" {
+		os.Exit(writeKVForEver(path))
 	}
 	os.Exit(m.Run())
 }
@@ -95,34 +99,7 @@ func TestKilledWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.db")
 	var last uint64
 	for round := range killRound {
-		cmd := exec.CommandContext(t.Context(), os.Args[0])
-		cmd.Env = append(os.Environ(), killEnv+"="+path)
-		out, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
-		acknowledged := last
-		target := last + 1 + uint64(round%5)
-		lines := bufio.NewScanner(out)
-		for lines.Scan() {
-			n, err := strconv.ParseUint(lines.Text(), 10, 64)
-			if err != nil {
-				t.Fatalf("round %d: child says %s", round, lines.Text())
-			}
-			if acknowledged = n; n == target {
-				// Somewhere within the next write, at a different place each round.
-				time.AfterFunc(time.Duration(round)*137*time.Microsecond, func() { _ = cmd.Process.Kill() })
-			}
-		}
-		_ = cmd.Wait()
-		timer.Stop()
-		if acknowledged < target {
-			t.Fatalf("round %d: child wrote %d of %d in 30 s", round, acknowledged, target)
-		}
+		acknowledged := killWriter(t, killEnv, path, last, round)
 		d, err := Open(path, Options{})
 		if err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -136,4 +113,39 @@ func TestKilledWriter(t *testing.T) {
 		}
 	}
 	t.Logf("%d kills, %d batches", killRound, last)
+}
+
+// killWriter runs a writer in a process of its own, kills it some time after it has acknowledged some batches, and returns the
+// last number that it acknowledged.
+func killWriter(t *testing.T, env, path string, last uint64, round int) uint64 {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), env+"="+path)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	timer := time.AfterFunc(30*time.Second, func() { _ = cmd.Process.Kill() })
+	acknowledged := last
+	target := last + 1 + uint64(round%5)
+	lines := bufio.NewScanner(out)
+	for lines.Scan() {
+		n, err := strconv.ParseUint(lines.Text(), 10, 64)
+		if err != nil {
+			t.Fatalf("round %d: child says %s", round, lines.Text())
+		}
+		if acknowledged = n; n == target {
+			// Somewhere within the next write, at a different place each round.
+			time.AfterFunc(time.Duration(round)*137*time.Microsecond, func() { _ = cmd.Process.Kill() })
+		}
+	}
+	_ = cmd.Wait()
+	timer.Stop()
+	if acknowledged < target {
+		t.Fatalf("round %d: child wrote %d of %d in 30 s", round, acknowledged, target)
+	}
+	return acknowledged
 }

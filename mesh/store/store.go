@@ -76,7 +76,7 @@ func Open(path string, o Options) (*DB, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, classify(err))
 	}
-	b, err := open(path, o)
+	b, err := open(path, o, prepare)
 	var warning error
 	if errors.Is(err, ErrCorrupt) {
 		aside, renameErr := setAside(path)
@@ -84,7 +84,7 @@ func Open(path string, o Options) (*DB, error) {
 			return nil, fmt.Errorf("open store %s: %w; and it can't be renamed: %w", path, err, renameErr)
 		}
 		warning = fmt.Errorf("store %s: %w; kept as %s, started afresh", path, err, aside)
-		b, err = open(path, o)
+		b, err = open(path, o, prepare)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open store %s: %w", path, err)
@@ -124,7 +124,7 @@ func (d *DB) Close() error {
 	return classify(d.b.Close())
 }
 
-func open(path string, o Options) (b *bbolt.DB, err error) {
+func open(path string, o Options, prepare func(path string, b *bbolt.DB) error) (b *bbolt.DB, err error) {
 	// bbolt trusts its pages: of a file cut short or overwritten it may read behind the end (a fault) or panic, here
 	// or at the first read. Both become an error. Its lock and mapping then leak, once per start, with the old file.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))

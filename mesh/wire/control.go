@@ -37,9 +37,9 @@ func ControlType(b []byte) uint8 {
 
 func control(b []byte, typ uint8, what string) (cursor, error) {
 	if ControlType(b) != typ {
-		return cursor{bad: true}, wrong(what, ErrType)
+		return cursor{}, wrong(what, ErrType)
 	}
-	return cursor{b: b[1:]}, nil
+	return fields(b[1:]), nil
 }
 
 // ControlKeep keeps a path's rules alive.
@@ -92,16 +92,16 @@ func ParseReport(b []byte) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	n := int(c.u8())
-	m := Report{Path: c.u16(), Hold: c.u32()}
-	if c.bad || len(c.b) != 16*n {
+	n := int(c.U8())
+	m := Report{Path: c.U16(), Hold: c.U32()}
+	if c.Bad || len(c.B) != 16*n {
 		return Report{}, wrong("report", ErrLength)
 	}
 	if n > MaxLanes {
 		return Report{}, wrong("report", ErrValue)
 	}
 	for range n {
-		m.Lanes = append(m.Lanes, LaneReport{Highest: c.u64(), Frames: c.u64()})
+		m.Lanes = append(m.Lanes, LaneReport{Highest: c.U64(), Frames: c.U64()})
 	}
 	return m, c.end("report")
 }
@@ -126,8 +126,8 @@ func ParseUse(b []byte) (Use, error) {
 	if err != nil {
 		return Use{}, err
 	}
-	c.zero(1)
-	m := Use{Path: c.u16(), Number: c.u32()}
+	c.Zero(1)
+	m := Use{Path: c.U16(), Number: c.U32()}
 	return m, c.end("use")
 }
 
@@ -160,13 +160,13 @@ func ParseProbe(b []byte) (Probe, error) {
 	if err != nil {
 		return Probe{}, err
 	}
-	c.zero(1)
-	m := Probe{Size: c.u16(), ID: c.u32()}
-	m.Padding = len(c.b)
+	c.Zero(1)
+	m := Probe{Size: c.U16(), ID: c.U32()}
+	m.Padding = len(c.B)
 	if m.Padding > MaxProbe {
 		return Probe{}, wrong("probe", ErrLength)
 	}
-	c.zero(len(c.b))
+	c.Zero(len(c.B))
 	return m, c.end("probe")
 }
 
@@ -190,8 +190,8 @@ func ParseProbeAck(b []byte) (ProbeAck, error) {
 	if err != nil {
 		return ProbeAck{}, err
 	}
-	c.zero(1)
-	m := ProbeAck{Size: c.u16(), ID: c.u32()}
+	c.Zero(1)
+	m := ProbeAck{Size: c.U16(), ID: c.U32()}
 	return m, c.end("probe ack")
 }
 
@@ -262,8 +262,8 @@ func ParseProof(b []byte) (Proof, error) {
 	if err != nil {
 		return Proof{}, err
 	}
-	answer := c.u8()
-	c.zero(2)
+	answer := c.U8()
+	c.Zero(2)
 	m := Proof{Answer: answer == 1}
 	c.fill(m.ID[:])
 	if answer > 1 {
@@ -313,8 +313,8 @@ func parseEcho(b []byte, typ uint8, what string) (Echo, error) {
 	if err != nil {
 		return Echo{}, err
 	}
-	m := Echo{ID: c.u64(), Time: c.u64()}
-	if c.bad || len(c.b) > MaxEcho {
+	m := Echo{ID: c.U64(), Time: c.U64()}
+	if c.Bad || len(c.B) > MaxEcho {
 		return Echo{}, wrong(what, ErrLength)
 	}
 	m.Payload = c.rest()
@@ -351,9 +351,9 @@ func ParseControlError(b []byte) (ControlError, error) {
 	if err != nil {
 		return ControlError{}, err
 	}
-	c.zero(1)
-	m := ControlError{Code: c.u16()}
-	if c.bad || len(c.b) > MaxErrorText {
+	c.Zero(1)
+	m := ControlError{Code: c.U16()}
+	if c.Bad || len(c.B) > MaxErrorText {
 		return ControlError{}, wrong("control error", ErrLength)
 	}
 	m.Text = string(c.rest())

@@ -74,15 +74,15 @@ func (p Payload) Append(dst []byte) []byte {
 
 // ParsePayload reads a payload. The zero bytes are room for later versions and are ignored.
 func ParsePayload(b []byte) (Payload, error) {
-	c := cursor{b: b}
-	p := Payload{MinVersion: c.u8(), MaxVersion: c.u8(), Ciphers: c.u16(), Key: c.u8(), Ports: c.u8(), MTU: c.u16()}
+	c := fields(b)
+	p := Payload{MinVersion: c.U8(), MaxVersion: c.U8(), Ciphers: c.U16(), Key: c.U8(), Ports: c.U8(), MTU: c.U16()}
 	c.fill(p.Network[:])
 	c.fill(p.Members[:])
-	p.Boot = c.u64()
+	p.Boot = c.U64()
 	c.fill(p.PSK[:])
-	p.Time = int64(c.u64())
-	p.Features = c.u32()
-	c.take(12)
+	p.Time = int64(c.U64())
+	p.Features = c.U32()
+	c.Take(12)
 	return p, c.end("payload")
 }
 
@@ -107,7 +107,7 @@ func (f Init) Append(dst []byte) []byte {
 // ParseInit reads an INIT.
 func ParseInit(b []byte) (Init, error) {
 	c, err := open(b, TypeInit, InitLen, 3, "init")
-	f := Init{Label: c.u32()}
+	f := Init{Label: c.U32()}
 	c.fill(f.Noise[:])
 	c.fill(f.MAC1[:])
 	c.fill(f.MAC2[:])
@@ -136,7 +136,7 @@ func (f Resp) Append(dst []byte) []byte {
 // ParseResp reads a RESP.
 func ParseResp(b []byte) (Resp, error) {
 	c, err := open(b, TypeResp, RespLen, 3, "resp")
-	f := Resp{Label: c.u32(), Yours: c.u32()}
+	f := Resp{Label: c.U32(), Yours: c.U32()}
 	c.fill(f.Noise[:])
 	c.fill(f.MAC1[:])
 	c.fill(f.MAC2[:])
@@ -163,7 +163,7 @@ func (f Cookie) Append(dst []byte) []byte {
 // ParseCookie reads a COOKIE.
 func ParseCookie(b []byte) (Cookie, error) {
 	c, err := open(b, TypeCookie, CookieLen, 3, "cookie")
-	f := Cookie{Yours: c.u32()}
+	f := Cookie{Yours: c.U32()}
 	c.fill(f.Nonce[:])
 	c.fill(f.Sealed[:])
 	return f, err
@@ -186,8 +186,8 @@ func ParseWho(b []byte) (Who, error) {
 	c, err := open(b, TypeWho, WhoLen, 3, "who")
 	var f Who
 	c.fill(f.Random[:])
-	c.zero(WhoLen - 12)
-	if err == nil && c.bad {
+	c.Zero(WhoLen - 12)
+	if err == nil && c.Bad {
 		err = wrong("who", ErrValue)
 	}
 	return f, err
@@ -219,12 +219,12 @@ func ParseIsMe(b []byte) (IsMe, error) {
 	}
 	var f IsMe
 	c.fill(f.Random[:])
-	if f.Key, err = key.FromBytes(c.take(key.Size)); err != nil {
+	if f.Key, err = key.FromBytes(c.Take(key.Size)); err != nil {
 		return IsMe{}, wrong("isme", err)
 	}
 	c.fill(f.Network[:])
-	c.zero(4)
-	if c.bad {
+	c.Zero(4)
+	if c.Bad {
 		return IsMe{}, wrong("isme", ErrValue)
 	}
 	return f, nil
@@ -253,14 +253,14 @@ func ParseHint(b []byte) (Hint, error) {
 // open checks type, length and the zero bytes behind the type.
 func open(b []byte, typ uint8, length, zeros int, what string) (cursor, error) {
 	if len(b) != length {
-		return cursor{bad: true}, wrong(what, ErrLength)
+		return cursor{}, wrong(what, ErrLength)
 	}
-	c := cursor{b: b}
-	if c.u8() != typ {
-		return cursor{bad: true}, wrong(what, ErrType)
+	c := fields(b)
+	if c.U8() != typ {
+		return cursor{}, wrong(what, ErrType)
 	}
-	c.zero(zeros)
-	if c.bad {
+	c.Zero(zeros)
+	if c.Bad {
 		return c, wrong(what, ErrValue)
 	}
 	return c, nil

@@ -25,8 +25,8 @@ func (m Later) Append(dst []byte) []byte {
 
 // ParseLater reads a later.
 func ParseLater(b []byte) (Later, error) {
-	c := cursor{b: b}
-	m := Later{Seconds: c.u16(), Keep: c.u16()}
+	c := fields(b)
+	m := Later{Seconds: c.U16(), Keep: c.U16()}
 	c.fill(m.Random[:])
 	if err := c.end("later"); err != nil {
 		return Later{}, err
@@ -55,8 +55,8 @@ func (m LaterAnswer) Append(dst []byte) []byte {
 
 // ParseLaterAnswer reads an answer.
 func ParseLaterAnswer(b []byte) (LaterAnswer, error) {
-	c := cursor{b: b}
-	m := LaterAnswer{Seconds: c.u16()}
+	c := fields(b)
+	m := LaterAnswer{Seconds: c.U16()}
 	c.fill(m.Random[:])
 	return m, c.end("later answer")
 }

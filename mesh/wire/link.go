@@ -17,7 +17,7 @@ func (Keep) Append(dst []byte) []byte { return dst }
 
 // ParseKeep reads a keep.
 func ParseKeep(b []byte) (Keep, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	return Keep{}, c.end("keep")
 }
 
@@ -40,8 +40,8 @@ func (m Ping) Append(dst []byte) []byte {
 
 // ParsePing reads a ping.
 func ParsePing(b []byte) (Ping, error) {
-	c := cursor{b: b}
-	m := Ping{ID: c.u32(), Time: c.u64()}
+	c := fields(b)
+	m := Ping{ID: c.U32(), Time: c.U64()}
 	return m, c.end("ping")
 }
 
@@ -66,8 +66,8 @@ func (m Pong) Append(dst []byte) []byte {
 
 // ParsePong reads a pong.
 func ParsePong(b []byte) (Pong, error) {
-	c := cursor{b: b}
-	m := Pong{ID: c.u32(), Time: c.u64(), Observed: c.endpoint()}
+	c := fields(b)
+	m := Pong{ID: c.U32(), Time: c.U64(), Observed: c.endpoint()}
 	return m, c.end("pong")
 }
 
@@ -87,10 +87,10 @@ func AppendEndpoint(dst []byte, a netip.AddrPort) []byte {
 }
 
 func (c *cursor) endpoint() netip.AddrPort {
-	b := c.take(16)
-	port := c.u16()
+	b := c.Take(16)
+	port := c.U16()
 	if b == nil || !slices.ContainsFunc(b, func(v byte) bool { return v != 0 }) {
-		c.bad = c.bad || port != 0
+		c.Bad = c.Bad || port != 0
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(netip.AddrFrom16([16]byte(b)).Unmap(), port)
@@ -110,7 +110,7 @@ func (m Rekey1) Append(dst []byte) []byte { return append(dst, m.Noise[:]...) }
 // ParseRekey1 reads a first rekey message.
 func ParseRekey1(b []byte) (Rekey1, error) {
 	var m Rekey1
-	c := cursor{b: b}
+	c := fields(b)
 	c.fill(m.Noise[:])
 	return m, c.end("rekey 1")
 }
@@ -129,7 +129,7 @@ func (m Rekey2) Append(dst []byte) []byte { return append(dst, m.Noise[:]...) }
 // ParseRekey2 reads a second rekey message.
 func ParseRekey2(b []byte) (Rekey2, error) {
 	var m Rekey2
-	c := cursor{b: b}
+	c := fields(b)
 	c.fill(m.Noise[:])
 	return m, c.end("rekey 2")
 }
@@ -148,7 +148,7 @@ func (m Challenge) Append(dst []byte) []byte { return append(dst, m.Random[:]...
 // ParseChallenge reads a challenge.
 func ParseChallenge(b []byte) (Challenge, error) {
 	var m Challenge
-	c := cursor{b: b}
+	c := fields(b)
 	c.fill(m.Random[:])
 	return m, c.end("challenge")
 }
@@ -167,7 +167,7 @@ func (m Response) Append(dst []byte) []byte { return append(dst, m.Random[:]...)
 // ParseResponse reads a response.
 func ParseResponse(b []byte) (Response, error) {
 	var m Response
-	c := cursor{b: b}
+	c := fields(b)
 	c.fill(m.Random[:])
 	return m, c.end("response")
 }
@@ -188,8 +188,8 @@ func (m Port) Append(dst []byte) []byte { return append(append(dst, m.Lane), m.R
 
 // ParsePort reads a port.
 func ParsePort(b []byte) (Port, error) {
-	c := cursor{b: b}
-	m := Port{Lane: c.u8()}
+	c := fields(b)
+	m := Port{Lane: c.U8()}
 	c.fill(m.Random[:])
 	if err := c.end("port"); err != nil {
 		return Port{}, err
@@ -233,8 +233,8 @@ func (m Ack) Append(dst []byte) []byte { return binary.BigEndian.AppendUint32(ds
 
 // ParseAck reads an ack.
 func ParseAck(b []byte) (Ack, error) {
-	c := cursor{b: b}
-	m := Ack{Request: c.u32()}
+	c := fields(b)
+	m := Ack{Request: c.U32()}
 	return m, c.end("ack")
 }
 
@@ -259,7 +259,7 @@ func (m Bye) Append(dst []byte) []byte { return append(dst, m.Reason) }
 
 // ParseBye reads a bye.
 func ParseBye(b []byte) (Bye, error) {
-	c := cursor{b: b}
-	m := Bye{Reason: c.u8()}
+	c := fields(b)
+	m := Bye{Reason: c.U8()}
 	return m, c.end("bye")
 }

@@ -24,9 +24,9 @@ func (m Measure) Append(dst []byte) []byte {
 
 // ParseMeasure reads a measure.
 func ParseMeasure(b []byte) (Measure, error) {
-	c := cursor{b: b}
-	m := Measure{Frames: c.u64(), Loss: c.u32()}
-	if !c.bad && m.Loss > 1_000_000 && m.Loss != LossUnknown {
+	c := fields(b)
+	m := Measure{Frames: c.U64(), Loss: c.U32()}
+	if !c.Bad && m.Loss > 1_000_000 && m.Loss != LossUnknown {
 		return Measure{}, wrong("measure", ErrValue)
 	}
 	return m, c.end("measure")

@@ -53,8 +53,8 @@ func (m Members) Append(dst []byte) []byte {
 
 // ParseMembers reads a members.
 func ParseMembers(b []byte) (Members, error) {
-	c := cursor{b: b}
-	m := Members{Flags: c.u8()}
+	c := fields(b)
+	m := Members{Flags: c.U8()}
 	c.fill(m.Lists[:])
 	c.fill(m.All[:])
 	return m, c.end("members")
@@ -84,14 +84,14 @@ func (m MembersList) Append(dst []byte) []byte {
 
 // ParseMembersList reads a page.
 func ParseMembersList(b []byte) (MembersList, error) {
-	c := cursor{b: b}
-	m := MembersList{Flags: c.u8()}
+	c := fields(b)
+	m := MembersList{Flags: c.U8()}
 	c.fill(m.First[:])
 	c.fill(m.Last[:])
-	if len(c.b) > MaxStatements*StatementIDLen {
+	if len(c.B) > MaxStatements*StatementIDLen {
 		return MembersList{}, wrong("members list", ErrTooLarge)
 	}
-	for len(c.b) > 0 && !c.bad {
+	for len(c.B) > 0 && !c.Bad {
 		var id StatementID
 		c.fill(id[:])
 		m.IDs = append(m.IDs, id)
@@ -116,7 +116,7 @@ func ParseStatement(b []byte) (Statement, error) {
 	if len(b) == 0 || len(b) > MaxStatement {
 		return Statement{}, wrong("statement", ErrLength)
 	}
-	c := cursor{b: b}
+	c := fields(b)
 	return Statement{Raw: c.rest()}, nil
 }
 
@@ -138,8 +138,8 @@ func (m WayAsk) Append(dst []byte) []byte {
 
 // ParseWayAsk reads a question.
 func ParseWayAsk(b []byte) (WayAsk, error) {
-	c := cursor{b: b}
-	m := WayAsk{Request: c.u32()}
+	c := fields(b)
+	m := WayAsk{Request: c.U32()}
 	c.fill(m.Key[:])
 	return m, c.end("way ask")
 }
@@ -166,13 +166,13 @@ func (m Way) Append(dst []byte) []byte {
 
 // ParseWay reads an answer.
 func ParseWay(b []byte) (Way, error) {
-	c := cursor{b: b}
-	m := Way{Request: c.u32()}
-	if len(c.b) > (MaxHops-1)*key.Size {
+	c := fields(b)
+	m := Way{Request: c.U32()}
+	if len(c.B) > (MaxHops-1)*key.Size {
 		return Way{}, wrong("way", ErrTooLarge)
 	}
-	for len(c.b) > 0 && !c.bad {
-		k, err := key.FromList(c.take(min(key.Size, len(c.b))))
+	for len(c.B) > 0 && !c.Bad {
+		k, err := key.FromList(c.Take(min(key.Size, len(c.B))))
 		if err != nil {
 			return Way{}, wrong("way", err)
 		}

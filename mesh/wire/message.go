@@ -103,10 +103,10 @@ func (m Piece) Append(dst []byte) []byte {
 
 // ParsePiece reads a piece.
 func ParsePiece(b []byte) (Piece, error) {
-	c := cursor{b: b}
-	m := Piece{ID: c.u16(), Index: c.u8(), Count: c.u8(), Bytes: c.rest()}
+	c := fields(b)
+	m := Piece{ID: c.U16(), Index: c.U8(), Count: c.U8(), Bytes: c.rest()}
 	switch {
-	case c.bad || len(m.Bytes) == 0:
+	case c.Bad || len(m.Bytes) == 0:
 		return Piece{}, wrong("piece", ErrLength)
 	case m.Count < 2 || m.Count > MaxPieces || m.Index >= m.Count:
 		return Piece{}, wrong("piece", ErrValue)

@@ -30,12 +30,12 @@ func (m Accept) Append(dst []byte) []byte {
 
 // ParseAccept reads an accept.
 func ParseAccept(b []byte) (Accept, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	var m Accept
 	c.fill(m.ID[:])
-	m.ForwardBase, m.MTU = c.u32(), c.u16()
-	c.zero(2)
-	m.Price, m.End = c.u64(), c.end256()
+	m.ForwardBase, m.MTU = c.U32(), c.U16()
+	c.Zero(2)
+	m.Price, m.End = c.U64(), c.end256()
 	return m, c.end("accept")
 }
 
@@ -80,12 +80,12 @@ func (m Refuse) Append(dst []byte) []byte {
 
 // ParseRefuse reads a refuse.
 func ParseRefuse(b []byte) (Refuse, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	var m Refuse
 	c.fill(m.ID[:])
-	m.Index, m.Reason = c.u8(), c.u8()
-	c.zero(2)
-	m.Hint = c.u64()
+	m.Index, m.Reason = c.U8(), c.U8()
+	c.Zero(2)
+	m.Hint = c.U64()
 	return m, c.end("refuse")
 }
 
@@ -109,10 +109,10 @@ func (m Remove) Append(dst []byte) []byte {
 
 // ParseRemove reads a remove.
 func ParseRemove(b []byte) (Remove, error) {
-	c := cursor{b: b}
-	m := Remove{Request: c.u32()}
+	c := fields(b)
+	m := Remove{Request: c.U32()}
 	c.fill(m.ID[:])
-	m.Reason = c.u8()
+	m.Reason = c.U8()
 	return m, c.end("remove")
 }
 
@@ -152,9 +152,9 @@ func (m Event) Append(dst []byte) []byte {
 
 // ParseEvent reads an event.
 func ParseEvent(b []byte) (Event, error) {
-	c := cursor{b: b}
-	m := Event{Request: c.u32(), Label: c.u32(), Kind: c.u8()}
-	c.zero(3)
-	m.Value, m.After = c.u64(), c.u32()
+	c := fields(b)
+	m := Event{Request: c.U32(), Label: c.U32(), Kind: c.U8()}
+	c.Zero(3)
+	m.Value, m.After = c.U64(), c.U32()
 	return m, c.end("event")
 }

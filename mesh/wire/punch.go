@@ -68,16 +68,16 @@ func ParsePunch(b []byte) (Punch, error) {
 	if err != nil {
 		return Punch{}, err
 	}
-	m := Punch{Step: c.u8(), NAT: c.u8(), Flags: c.u8(), ID: c.u32()}
-	n := int(c.u8())
-	if c.bad || len(c.b) != n*(1+EndpointLen) {
+	m := Punch{Step: c.U8(), NAT: c.U8(), Flags: c.U8(), ID: c.U32()}
+	n := int(c.U8())
+	if c.Bad || len(c.B) != n*(1+EndpointLen) {
 		return Punch{}, wrong("punch", ErrLength)
 	}
 	if n > MaxCandidates || m.Step < PunchOffer || m.Step > PunchAnswer {
 		return Punch{}, wrong("punch", ErrValue)
 	}
 	for range n {
-		m.Candidates = append(m.Candidates, Candidate{Kind: c.u8(), Addr: c.endpoint()})
+		m.Candidates = append(m.Candidates, Candidate{Kind: c.U8(), Addr: c.endpoint()})
 		if !m.Candidates[len(m.Candidates)-1].Addr.IsValid() {
 			return Punch{}, wrong("punch", ErrValue)
 		}
@@ -101,7 +101,7 @@ func ParsePunchGo(b []byte) (PunchGo, error) {
 	if err != nil {
 		return PunchGo{}, err
 	}
-	c.zero(3)
-	m := PunchGo{ID: c.u32()}
+	c.Zero(3)
+	m := PunchGo{ID: c.U32()}
 	return m, c.end("punch go")
 }

@@ -25,7 +25,7 @@ func ParseRecord(b []byte) (Record, error) {
 	if len(b) == 0 || len(b) > MaxRecord {
 		return Record{}, wrong("record", ErrLength)
 	}
-	c := cursor{b: b}
+	c := fields(b)
 	return Record{Raw: c.rest()}, nil
 }
 
@@ -44,7 +44,7 @@ func (r RecordID) append(dst []byte) []byte {
 func (c *cursor) recordID() RecordID {
 	var r RecordID
 	c.fill(r.Key[:])
-	r.Number = c.u64()
+	r.Number = c.U64()
 	return r
 }
 
@@ -61,7 +61,7 @@ func (m RecordAck) Append(dst []byte) []byte { return RecordID(m).append(dst) }
 
 // ParseRecordAck reads an ack.
 func ParseRecordAck(b []byte) (RecordAck, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	m := RecordAck(c.recordID())
 	return m, c.end("record ack")
 }
@@ -92,15 +92,15 @@ func (m RecordsDigest) Append(dst []byte) []byte {
 
 // ParseRecordsDigest reads a page.
 func ParseRecordsDigest(b []byte) (RecordsDigest, error) {
-	c := cursor{b: b}
-	m := RecordsDigest{Request: c.u32(), Page: c.u16(), Pages: c.u16()}
-	if c.bad || len(c.b)%40 != 0 || len(c.b)/40 > MaxDigests {
+	c := fields(b)
+	m := RecordsDigest{Request: c.U32(), Page: c.U16(), Pages: c.U16()}
+	if c.Bad || len(c.B)%40 != 0 || len(c.B)/40 > MaxDigests {
 		return RecordsDigest{}, wrong("records digest", ErrLength)
 	}
 	if m.Page >= m.Pages {
 		return RecordsDigest{}, wrong("records digest", ErrValue)
 	}
-	for len(c.b) > 0 {
+	for len(c.B) > 0 {
 		m.Records = append(m.Records, c.recordID())
 	}
 	return m, c.end("records digest")
@@ -125,7 +125,7 @@ func (m RecordsSum) Append(dst []byte) []byte {
 
 // ParseRecordsSum reads a sum.
 func ParseRecordsSum(b []byte) (RecordsSum, error) {
-	c := cursor{b: b}
-	m := RecordsSum{Sum: c.u64(), Count: c.u32()}
+	c := fields(b)
+	m := RecordsSum{Sum: c.U64(), Count: c.U32()}
 	return m, c.end("records sum")
 }

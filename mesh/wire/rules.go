@@ -56,8 +56,8 @@ func (m Rules) Append(dst []byte) []byte {
 
 // ParseRules reads the statement.
 func ParseRules(b []byte) (Rules, error) {
-	c := cursor{b: b}
-	m := Rules{Request: c.u32(), Count: c.u32()}
+	c := fields(b)
+	m := Rules{Request: c.U32(), Count: c.U32()}
 	c.fill(m.Digest[:])
 	return m, c.end("rules")
 }
@@ -95,16 +95,16 @@ func (m RulesList) Append(dst []byte) []byte {
 
 // ParseRulesList reads a page.
 func ParseRulesList(b []byte) (RulesList, error) {
-	c := cursor{b: b}
-	m := RulesList{Request: c.u32(), Page: c.u16(), Pages: c.u16()}
-	if c.bad || len(c.b)%20 != 0 || len(c.b)/20 > MaxRules {
+	c := fields(b)
+	m := RulesList{Request: c.U32(), Page: c.U16(), Pages: c.U16()}
+	if c.Bad || len(c.B)%20 != 0 || len(c.B)/20 > MaxRules {
 		return RulesList{}, wrong("rules list", ErrLength)
 	}
 	if m.Page >= m.Pages {
 		return RulesList{}, wrong("rules list", ErrValue)
 	}
-	for len(c.b) > 0 {
-		r := Rule{Base: c.u32()}
+	for len(c.B) > 0 {
+		r := Rule{Base: c.U32()}
 		c.fill(r.ID[:])
 		m.Rules = append(m.Rules, r)
 	}

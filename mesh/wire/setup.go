@@ -68,18 +68,18 @@ func ParseSetupCore(b []byte) (SetupCore, error) {
 	if len(b) < SetupBaseLen {
 		return SetupCore{}, wrong("setup", ErrLength)
 	}
-	c := cursor{b: b}
-	version := c.u8()
-	s := SetupCore{Flags: c.u8()}
-	n := int(c.u8())
-	lanes := c.u8()
+	c := fields(b)
+	version := c.U8()
+	s := SetupCore{Flags: c.U8()}
+	n := int(c.U8())
+	lanes := c.U8()
 	s.Forward, s.Backward = lanes>>4, lanes&15
-	s.Path = c.u16()
-	c.zero(2)
-	s.Number, s.NotAfter, s.Idle = c.u64(), int64(c.u64()), c.u16()
-	c.zero(6)
-	s.PriceCap = c.u64()
-	if c.bad || version != Version || n < MinHops || n > MaxHops || s.Forward < 1 || s.Forward > MaxLanes ||
+	s.Path = c.U16()
+	c.Zero(2)
+	s.Number, s.NotAfter, s.Idle = c.U64(), int64(c.U64()), c.U16()
+	c.Zero(6)
+	s.PriceCap = c.U64()
+	if c.Bad || version != Version || n < MinHops || n > MaxHops || s.Forward < 1 || s.Forward > MaxLanes ||
 		s.Backward < 1 || s.Backward > MaxLanes || s.Idle > MaxIdle || s.NotAfter < 0 {
 		return SetupCore{}, wrong("setup", ErrValue)
 	}
@@ -88,7 +88,7 @@ func ParseSetupCore(b []byte) (SetupCore, error) {
 	}
 	s.Hops = make([]key.Public, n)
 	for i := range s.Hops {
-		k, err := key.FromList(c.take(key.Size))
+		k, err := key.FromList(c.Take(key.Size))
 		if err != nil || slices.Contains(s.Hops[:i], k) {
 			return SetupCore{}, wrong("setup", ErrValue)
 		}
@@ -161,12 +161,12 @@ func ParseSetup(b []byte) (Setup, error) {
 	if err != nil {
 		return Setup{}, err
 	}
-	c := cursor{b: b[SetupBaseLen+key.Size*n:]}
+	c := fields(b[SetupBaseLen+key.Size*n:])
 	m := Setup{Core: core}
 	c.fill(m.Signature[:])
-	m.Index = c.u8()
-	c.zero(1)
-	m.MTU, m.BackBase, m.Price = c.u16(), c.u32(), c.u64()
+	m.Index = c.U8()
+	c.Zero(1)
+	m.MTU, m.BackBase, m.Price = c.U16(), c.U32(), c.U64()
 	m.End = c.end256()
 	if err := c.end("setup"); err != nil {
 		return Setup{}, err
@@ -198,11 +198,11 @@ func appendEnd(dst, end []byte) []byte {
 }
 
 func (c *cursor) end256() []byte {
-	n := int(c.u16())
+	n := int(c.U16())
 	if n > MaxEnd {
-		c.bad = true
+		c.Bad = true
 	}
-	return slices.Clone(c.take(n))
+	return slices.Clone(c.Take(n))
 }
 
 func hash128(b []byte) [16]byte {

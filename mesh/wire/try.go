@@ -15,10 +15,10 @@ func (m Try) Append(dst []byte) []byte { return appendZero(append(dst, m.Random[
 
 // ParseTry reads a try.
 func ParseTry(b []byte) (Try, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	var m Try
 	c.fill(m.Random[:])
-	c.zero(EndpointLen)
+	c.Zero(EndpointLen)
 	return m, c.end("try")
 }
 
@@ -40,7 +40,7 @@ func (m Tried) Append(dst []byte) []byte {
 
 // ParseTried reads a tried.
 func ParseTried(b []byte) (Tried, error) {
-	c := cursor{b: b}
+	c := fields(b)
 	var m Tried
 	c.fill(m.Random[:])
 	m.Observed = c.endpoint()

@@ -23,7 +23,7 @@ func (m Twin) Append(dst []byte) []byte {
 
 // ParseTwin reads a twin.
 func ParseTwin(b []byte) (Twin, error) {
-	c := cursor{b: b}
-	m := Twin{Boot: c.u64(), Seen: c.endpoint()}
+	c := fields(b)
+	m := Twin{Boot: c.U64(), Seen: c.endpoint()}
 	return m, c.end("twin")
 }
