@@ -18,6 +18,8 @@
 //	stream     reliable streams between nodes over QUIC; in the node only
 //	manager    sees the mesh, proposes paths                                              an app
 //	tracker    registry of services                                                       an app
+//	messenger  messages, files, groups and calls by key; messenger/envelope seals them     an app
+//	peering    records of two clusters, the gate that serves them, visits to other networks; beside the messenger
 //	meshtest   whole networks in one goroutine on virtual time, and scripts of them; meshtest/emulator is a bad link
 //
 // mesh imports signal (the codec of all control) and nothing else of the project: devices and sockets arrive as
@@ -41,6 +43,15 @@
 //	service    what an app offers at (public key, name)
 //	lane       one writer's share of a path, with a label and a counter of its own
 //	petname    a name that this box's owner gave to a key; it comes before all others
+//	account    who one is to others: a node's own key, or a cluster key for which nodes with the role messenger speak
+//	card       a device's signed statement of itself: account, places, mailboxes, prekeys
+//	item       one thing said: a text, a file's offer, a receipt, a control call
+//	bundle     items of one device for one device; sealed it is an envelope
+//	mailbox    a device that keeps envelopes for devices that are away; custody is its signed word that it does
+//	contact    an account, and what the owner of this box decided of it
+//	peering    a record that administrators of two clusters both signed
+//	visit      a small node of one's own in somebody else's network, as a guest
+//	border     a node that lets guests of peered clusters in, as far as the record says
 //	network id 8 bytes: hash of the cluster key, or of "open"
 //	app        a program that joins the node (data) and viscript (control)
 //

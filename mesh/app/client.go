@@ -90,7 +90,7 @@ func (c *Client) connect(ctx context.Context) error {
 	var info Info
 	if err := conn.Call(ctx, "node.id", nil, &info); err != nil {
 		conn.Close()
-		return fmt.Errorf("node.id: %w", err)
+		return fmt.Errorf("node.id: %w", goneIsNotRunning(err)) // a node that is just ending answers nobody
 	}
 	if err := c.tellAgain(ctx, conn); err != nil {
 		conn.Close()

@@ -176,3 +176,28 @@ func TestNotRunning(t *testing.T) {
 		t.Errorf("no socket: %v", err)
 	}
 }
+
+// TestDialWhileTheNodeEnds: who waits for a node must be able to tell one that ends from one that refuses.
+func TestDialWhileTheNodeEnds(t *testing.T) {
+	t.Parallel()
+	run, err := os.MkdirTemp("", "app") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(run)
+	l, err := signal.Listen(filepath.Join(run, app.SocketName), 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var accept sync.WaitGroup
+	defer accept.Wait()
+	accept.Go(func() {
+		if c, err := l.Accept(); err == nil {
+			c.Close()
+		}
+	})
+	if _, err := app.Dial(t.Context(), run); !errors.Is(err, app.ErrNotRunning) {
+		t.Error(err)
+	}
+}

@@ -163,7 +163,7 @@ func (s *Links) try(now time.Duration, l *Link, c *candidate) {
 	c.at = now + max(s.timers.RetryMin, 3*l.ping.srtt)
 	s.fillRandom(c.random[:])
 	s.plain = wire.AppendMessage(s.plain[:0], wire.Try{Random: c.random})
-	if c.narrow = c.samples > 0 && c.tries >= tryFull; c.samples > 0 && !c.narrow && CarrierOf(c.ep) == UDP {
+	if c.narrow = c.samples > 0 && c.tries >= tryFull; c.samples > 0 && !c.narrow && CarrierOf(c.ep) == UDP && !l.Slow() {
 		s.plain = wire.AppendMessage(s.plain, padding(l.mtu.size-wire.LinkOverhead-len(s.plain)-wire.MessageHead))
 	}
 	_ = s.sealTo(now, l, c.ep)
@@ -177,7 +177,7 @@ func (s *Links) tickCandidates(now time.Duration, l *Link) time.Duration {
 	if l.ping.sent != 0 && now < late {
 		next = late
 	}
-	switch failing := l.ping.lost > 0 || l.ping.sent != 0 && now >= late; {
+	switch failing := (l.ping.lost > 0 || l.ping.sent != 0 && now >= late) && !s.poor(now, l); {
 	case failing && !w.failed:
 		w.failed, w.since = true, now
 		s.Probe(now, l, nil)
@@ -215,6 +215,9 @@ func (s *Links) tickCandidates(now time.Duration, l *Link) time.Duration {
 // silent tells whether the present way has failed as far as can be told: pings are lost, and nothing at all has come.
 func (s *Links) silent(now time.Duration, l *Link) bool {
 	rx, _ := s.host.Traffic(l)
+	if s.poor(now, l) {
+		return false
+	}
 	return l.ping.lost >= 2 || l.ping.lost == 1 && now-max(rx, l.way.rx) >= 2*s.timers.PingLost
 }
 
@@ -316,7 +319,7 @@ func (s *Links) preferable(now time.Duration, l *Link, c *candidate) bool {
 // moveTo makes a proven candidate the link's way. The neighbour follows when it has challenged it.
 func (s *Links) moveTo(now time.Duration, l *Link, c *candidate) {
 	s.cfg.Log.Info("link moved", "peer", l.peer.Short(), "from", l.endpoint.Addr, "to", c.ep.Addr, "carrier", CarrierOf(c.ep).String())
-	w := &l.way
+	w, late := &l.way, l.Late(now) >= slowTrip && CarrierOf(c.ep) == UDP
 	if CarrierOf(c.ep) <= CarrierOf(l.endpoint) || now-w.at > upgradeSettled {
 		w.upgrade = 0
 	}
@@ -333,7 +336,9 @@ func (s *Links) moveTo(now time.Duration, l *Link, c *candidate) {
 	}
 	s.host.Changed(now, l)
 	s.sendPing(now, l)
-	s.probeMTU(now, l)
+	if !late { // else the first answer says how many sizes to try at once
+		s.probeMTU(now, l)
+	}
 }
 
 // lately tells whether the link has just left an endpoint by its own decision: what the neighbour still sends from there
@@ -347,7 +352,9 @@ func (l *Link) lately(now time.Duration, e forward.Endpoint) bool {
 func (s *Links) Lost(now time.Duration, e forward.Endpoint, gone bool) {
 	for _, l := range slices.Clone(s.order) {
 		if l.state == Up && l.endpoint == e {
-			l.ping.lost = max(l.ping.lost, 2)
+			if l.ping.lost = max(l.ping.lost, 2); l.ping.sent == 0 {
+				l.ping.first = now
+			}
 			l.ping.sent = now
 			l.way.failed, l.way.since = true, now
 			s.Probe(now, l, nil)

@@ -39,7 +39,9 @@ func (s *Links) tickDoubt(now time.Duration, l *Link) time.Duration {
 	if d.left--; d.left > 0 {
 		s.plain = s.appendMeasure(l, s.plain[:0])
 		_ = s.seal(now, l, l.endpoint)
-		d.at = now + doubtPace
+		if d.at = now + doubtPace; l.Slow() {
+			d.at = now + max(doubtPace, l.ping.srtt/2) // it would fill the line for seconds
+		}
 		return d.at
 	}
 	if l.ping.sent == 0 {

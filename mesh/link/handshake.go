@@ -118,6 +118,7 @@ func (s *Links) confirm(now time.Duration, from forward.Endpoint, p *session.Pen
 		}
 	}
 	s.gate.Confirm(p.Label)
+	l.race.took = now - p.Answered()
 	s.relabel(now, l, p.Label)
 	l.theirLabel = p.Theirs
 	if l.state != Up {
@@ -178,21 +179,30 @@ func (s *Links) receiveResp(now time.Duration, from forward.Endpoint, b []byte) 
 		s.drops.BadTag++
 		return
 	}
+	began := l.race.began
 	keys, err := l.hs.Finish(f.Noise[:])
+	if err != nil && l.hsBefore != nil {
+		began = l.race.before
+		keys, err = l.hsBefore.Finish(f.Noise[:]) // the line is slower than we thought
+	}
 	if err != nil {
 		// A forged answer does not kill the handshake: it goes on waiting, or begins anew with the next retry.
 		s.drops.Handshake++
 		return
 	}
-	l.hs, l.hsAt, l.hsTries = nil, 0, 0
+	l.hs, l.hsBefore, l.hsAt, l.hsTries = nil, nil, 0, 0
 	l.answered = now
 	s.install(now, l, keys)
 	l.theirLabel = f.Label
 	l.endpoint = l.race.arrived(from)
 	l.dialled = l.endpoint
-	l.mtu.waits = l.race.sent > 1
+	l.race.took = now - began
 	s.proven(now, l, keys)
 	s.sendFrame(now, l, l.endpoint, wire.Keep{})
+	if l.race.took >= slowTrip { // without it the neighbour forgets the key before the next ping
+		s.sendFrame(now, l, l.endpoint, wire.Keep{})
+		s.sendFrame(now, l, l.endpoint, wire.Keep{})
+	}
 	if from != l.endpoint {
 		s.challenge(now, l, from, len(b))
 	}
@@ -220,7 +230,7 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 	l.theirPorts = min(max(int(keys.Theirs.Ports), 1), wire.MaxLanes)
 	l.ports = ports{}
 	l.lastRx = now
-	l.hsAt, l.hs, l.hsTries = 0, nil, 0
+	l.hsAt, l.hs, l.hsBefore, l.hsTries = 0, nil, nil, 0
 	l.ping.reset(now)
 	l.meter.restart()
 	l.mtu.begin(now, min(int(keys.Theirs.MTU), s.cfg.MTU))
@@ -236,8 +246,8 @@ func (s *Links) proven(now time.Duration, l *Link, keys *session.Keys) {
 		l.upSince = now
 		s.host.Up(now, l, restarted)
 	}
-	if !l.mtu.waits {
-		s.probeMTU(now, l)
+	if back := was != Up && !again; !back && l.race.took < slowTrip && l.race.sent <= 1 {
+		s.probeMTU(now, l) // else when the first answer from there shows how long answers take
 	}
 }
 

@@ -204,12 +204,13 @@ type Link struct {
 	dialled forward.Endpoint // where the last INIT went
 	trouble string           // why the link is not up, for people
 
-	race    race
-	hs      *session.Handshake
-	hsTries int
-	hsAt    time.Duration // when to send the next INIT; 0: none pending
-	hsHint  time.Duration // last handshake that a HINT caused
-	proved  time.Duration // when the last key of a handshake was
+	race     race
+	hs       *session.Handshake
+	hsBefore *session.Handshake // of the INIT before, whose answer may be under way
+	hsTries  int
+	hsAt     time.Duration // when to send the next INIT; 0: none pending
+	hsHint   time.Duration // last handshake that a HINT caused
+	proved   time.Duration // when the last key of a handshake was
 
 	rekey   *session.Handshake
 	rekeyAt time.Duration

@@ -26,6 +26,8 @@ const (
 	rateLife    = 10 * time.Minute       // of a capacity
 	rateDoubt   = 10 * time.Second       // full at a lower rate for so long: that is it
 	rateSome    = 500                    // kbit/s; what queues at less is not our traffic
+	poorLeast   = 0.05                   // loss of a line that is poor …
+	poorMost    = 0.7                    // … and of one of which a direction may be cut
 	fullPings   = 3                      // in a row that had to queue
 	fullLeast   = 15 * time.Millisecond  // and so long
 	floorLife   = 5 * time.Minute        // of the round trip of an empty link, and once more as long
@@ -35,6 +37,7 @@ const (
 type pinger struct {
 	id       uint32
 	sent     time.Duration // of the ping that is out; 0 if none
+	first    time.Duration // of the first that no answer came for since
 	last     time.Duration // when the last ping was answered or begun
 	lost     int           // unanswered in a row
 	srtt     time.Duration
@@ -90,7 +93,7 @@ func (p *pinger) jitter() time.Duration {
 func (p *pinger) measured(now, rtt time.Duration) {
 	p.recent[p.count%len(p.recent)] = trip{rtt, now}
 	p.count++
-	if p.srtt == 0 {
+	if p.srtt == 0 || p.count == 1 { // the wire may be another one than before
 		p.srtt = rtt
 		return
 	}
@@ -240,6 +243,9 @@ func (m *meter) capacity(now time.Duration) uint64 {
 	return m.rate
 }
 
+// Slow tells whether the link's round trip is one of a line on which what a node says of its own accord should be little.
+func (l *Link) Slow() bool { return l.ping.srtt >= slowTrip }
+
 // Jitter returns how much round trips vary.
 func (l *Link) Jitter() time.Duration { return l.ping.jitter() }
 
@@ -277,23 +283,68 @@ func (s *Links) tickPing(now time.Duration, l *Link) time.Duration {
 		return s.tickRestless(now, l)
 	}
 	if p.sent != 0 {
-		due := p.sent + max(s.timers.PingLost, 3*p.srtt)
+		due := p.sent + s.pingWait(l)
 		if now < due {
 			return due
 		}
 		p.lost++
-		if p.lost >= s.timers.LostPings {
+		if s.pingsLost(now, l) {
 			s.down(now, l, "pings unanswered")
 			return now
 		}
 		s.sendPing(now, l)
-		return p.sent + max(s.timers.PingLost, 3*p.srtt)
+		return p.sent + s.pingWait(l)
 	}
 	if due := p.last + s.pingEvery(now, l); now < due {
 		return min(due, now+s.timers.PingBusy)
 	}
 	s.sendPing(now, l)
 	return now + s.timers.PingLost
+}
+
+// poor tells whether a line is slow and lossy, but a line: what is unanswered there says little as long as anything comes. Where a
+// third of the frames is lost each way, half of the pings are.
+func (s *Links) poor(now time.Duration, l *Link) bool {
+	loss := l.meter.loss()
+	if l.ping.srtt < slowTrip || loss < poorLeast || loss > poorMost {
+		return false
+	}
+	rx, _ := s.host.Traffic(l)
+	return now-max(rx, l.lastRx) < 3*l.ping.srtt
+}
+
+// pingWait is how long an answer is waited for before the next ping. A line that has become slow answers late: what is said again
+// meanwhile only fills it.
+func (s *Links) pingWait(l *Link) time.Duration {
+	d := max(s.timers.PingLost, 3*l.ping.srtt)
+	if l.ping.lost >= s.timers.LostPings {
+		d = 2 * max(s.timers.PingLost, l.ping.srtt)
+	}
+	return d
+}
+
+// pingsLost tells whether so many pings in a row are unanswered that the link is down. While the neighbour is heard it may be that
+// the line has just become slow, and the answers are under way: it has three times as long. On a slow line of which a third is lost
+// each way half of the pings are unanswered, and five in a row every minute.
+func (s *Links) pingsLost(now time.Duration, l *Link) bool {
+	p, most := &l.ping, s.timers.LostPings
+	if l.Slow() {
+		return p.lost >= 3*most
+	}
+	rx, _ := s.host.Traffic(l)
+	heard := max(rx, l.lastRx)
+	if p.lost >= most && heard > p.first && now-heard < time.Duration(most)*s.timers.PingLost {
+		return now-p.first >= 3*time.Duration(most)*max(s.timers.PingLost, 3*p.srtt)
+	}
+	return p.lost >= most
+}
+
+// Late returns for how long the link has not answered, 0 if nothing is due from it.
+func (l *Link) Late(now time.Duration) time.Duration {
+	if l.ping.sent == 0 {
+		return 0
+	}
+	return max(now-l.ping.first, 0)
 }
 
 // pingEvery returns how long after the last ping the next one is due.
@@ -310,6 +361,9 @@ func (s *Links) pingEvery(now time.Duration, l *Link) time.Duration {
 	case s.busy(now, l): // LINK frames don't count: pings are such
 		_, _, bytes := s.host.Counts(l)
 		l.meter.flow(now, bytes)
+		if l.Slow() {
+			return max(s.timers.PingBusy, 2*p.srtt)
+		}
 		return s.timers.PingBusy
 	case now-max(data, l.upSince) < idleLong || p.count < len(p.recent):
 		return s.timers.PingIdle
@@ -328,6 +382,9 @@ func (s *Links) sendPing(now time.Duration, l *Link) {
 func (s *Links) appendPing(now time.Duration, l *Link, b []byte) []byte {
 	p := &l.ping
 	p.id++
+	if p.sent == 0 {
+		p.first = now
+	}
 	p.sent, p.last = now, now
 	b = wire.AppendMessage(b, wire.Ping{ID: p.id, Time: uint64(now)})
 	if l.restless != 0 {
@@ -375,6 +432,9 @@ func (s *Links) receivePong(now time.Duration, l *Link, b []byte) {
 	}
 	p.measured(now, rtt)
 	l.meter.trip(now, rtt)
+	if l.mtu.waits && l.state == Up {
+		s.probeMTU(now, l)
+	}
 	if f.ID >= l.movedPing { // an older one says nothing of where we are now
 		p.sent, p.lost = 0, 0
 		p.observed = f.Observed

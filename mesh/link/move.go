@@ -58,6 +58,7 @@ type mover struct {
 	to     forward.Endpoint
 	nonce  [8]byte
 	at     time.Duration
+	since  time.Duration // of the first challenge
 	tries  int
 	credit int // bytes that may still be sent there
 }
@@ -78,7 +79,7 @@ func (m *mover) afford(to forward.Endpoint, size int) bool {
 func (s *Links) challenge(now time.Duration, l *Link, to forward.Endpoint, received int) {
 	m := &l.move
 	if m.to != to {
-		*m = mover{to: to}
+		*m = mover{to: to, since: now}
 		s.fillRandom(m.nonce[:])
 	}
 	m.credit += unprovenShare * received
@@ -117,11 +118,16 @@ func (s *Links) receiveResponse(now time.Duration, l *Link, from forward.Endpoin
 		s.drops.Refused++
 		return
 	}
+	late := l.Late(now) >= slowTrip || now-m.since >= slowTrip
 	s.cfg.Log.Info("neighbour moved", "peer", l.peer.Short(), "from", l.endpoint.Addr, "to", from.Addr)
 	l.endpoint = from
 	l.meter.restart()
 	*m = mover{}
 	l.mtu.begin(now, l.mtu.limit)
 	s.host.Changed(now, l)
+	if late { // the line may have become slow: the first answer says how many sizes to try at once
+		s.sendPing(now, l)
+		return
+	}
 	s.probeMTU(now, l)
 }

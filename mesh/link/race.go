@@ -14,11 +14,14 @@ const raceStagger = 75 * time.Millisecond
 
 // race is a handshake under way: one INIT, sent to one address after another until an answer comes.
 type race struct {
-	frame []byte
-	order []forward.Endpoint // the best first
-	sent  int                // of them
-	at    time.Duration      // when the next one gets the INIT
-	once  bool               // it is not repeated: somebody else has chosen the moment
+	frame  []byte
+	order  []forward.Endpoint // the best first
+	sent   int                // of them
+	at     time.Duration      // when the next one gets the INIT
+	began  time.Duration      // and before the INIT before
+	before time.Duration
+	took   time.Duration // until the answer, or until ours to the neighbour's was: a round trip, or more
+	once   bool          // it is not repeated: somebody else has chosen the moment
 }
 
 // arrived returns where the INIT went that was answered from there. The answer is fresh, so the INIT arrived somewhere;
@@ -70,6 +73,9 @@ func (s *Links) initiate(now time.Duration, l *Link) {
 		pause = min(pause*3/2, s.timers.RetryMax)
 	}
 	pause = max(pause, time.Duration(len(order)-1)*raceStagger+s.timers.RetryMin/2)
+	if l.Slow() {
+		pause = max(pause, min(l.ping.srtt*3/2, 2*s.timers.RetryMax))
+	}
 	l.hsTries++
 	l.hsAt = now + pause + time.Duration(s.cfg.Rand.Int64N(int64(pause)/4+1))
 }
@@ -81,8 +87,8 @@ func (s *Links) begin(now time.Duration, l *Link, order []forward.Endpoint) bool
 		s.cfg.Log.Warn("handshake not begun", "peer", l.peer.Short(), "err", err)
 		return false
 	}
-	l.hs, l.dialled = hs, order[0]
-	l.race = race{frame: l.jar.Init(now, l.label, noise), order: order, at: now}
+	l.hs, l.hsBefore, l.dialled = hs, l.hs, order[0]
+	l.race = race{frame: l.jar.Init(now, l.label, noise), order: order, at: now, began: now, before: l.race.began}
 	return true
 }
 

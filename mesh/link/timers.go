@@ -41,7 +41,7 @@ func (s *Links) tickLink(now time.Duration, l *Link) time.Duration {
 				return next
 			}
 			if l.race.once && l.hs != nil { // nobody answered
-				l.hs, l.hsAt, l.race.once = nil, 0, false
+				l.hs, l.hsBefore, l.hsAt, l.race.once = nil, nil, 0, false
 			} else {
 				s.initiate(now, l)
 			}
@@ -87,7 +87,7 @@ func (s *Links) down(now time.Duration, l *Link, reason string) {
 		return
 	}
 	l.state = Dialing
-	l.hs, l.hsTries, l.hsAt = nil, 0, now
+	l.hs, l.hsBefore, l.hsTries, l.hsAt = nil, nil, 0, now
 	l.move = mover{}
 	s.host.Down(now, l, reason)
 }
@@ -140,13 +140,22 @@ type mtuProbe struct {
 	best  int
 	until time.Duration
 	again int
-	waits bool // for an answer from the address, which the INIT of a race has not proved: a liar could name somebody else's
+	began time.Duration // when the last probes went out
+	blind int           // searches that found nothing at all
+	waits bool          // for the first answer from the address: how long answers take says how many sizes to try at once, and the
+	// INIT of a race has not proved it: a liar could name somebody else's
+}
+
+// few tells whether a size is one of those that are tried on a slow line: the largest and the one in force, and where these were not
+// answered what passes nearly everywhere.
+func (m *mtuProbe) few(size int) bool {
+	return size == min(m.limit, probeSizes[1]) || size == m.size || m.again < 2 && (size == startMTU || size == probeSizes[len(probeSizes)-1])
 }
 
 const mtuIDs = 1 << 31 // ids of probes have the top bit set
 
 func (m *mtuProbe) begin(now time.Duration, limit int) {
-	m.limit, m.best, m.again = limit, 0, 3
+	m.limit, m.best, m.again, m.blind, m.waits = limit, 0, 3, 0, true
 	m.size = min(m.size, limit)
 	m.until = now
 }
@@ -162,14 +171,26 @@ func (m *mtuProbe) answered(id uint32) bool {
 	return true
 }
 
+// slowest is a round trip that is waited for where nothing comes back. A search that no size came back of is made again after
+// blindPause, blindTries times, and the link goes on with the size that it had.
+const (
+	slowest    = 3 * time.Second
+	blindPause = 5 * time.Second
+	blindTries = 4
+)
+
+// slowTrip is the round trip of a line on which all sizes at once, 20 kB, would stand in the way of data for long and lose each
+// other in its queue: there few are tried.
+const slowTrip = 300 * time.Millisecond
+
 func (s *Links) probeMTU(now time.Duration, l *Link) {
 	m := &l.mtu
 	m.waits = false
 	m.first = (m.first + 64) % (1 << 20)
-	m.until = now + s.timers.MTUSettled
+	m.began, m.until = now, now+max(s.timers.MTUSettled, 3*l.ping.srtt)
 	m.again--
 	for i, size := range probeSizes {
-		if size > m.limit {
+		if size > m.limit || l.ping.srtt >= slowTrip && !m.few(size) {
 			continue
 		}
 		s.plain = wire.AppendMessage(s.plain[:0], wire.Ping{ID: mtuIDs + m.first + uint32(i), Time: uint64(now)})
@@ -207,7 +228,7 @@ func (s *Links) Refused(now time.Duration, l *Link, size int) {
 
 // reprobe looks for the size of the wire again, which may have changed either way since the last time.
 func (s *Links) reprobe(now time.Duration, l *Link) {
-	l.mtu.best, l.mtu.again = 0, 3
+	l.mtu.best, l.mtu.again, l.mtu.blind = 0, 3, 0
 	s.probeMTU(now, l)
 }
 
@@ -222,9 +243,18 @@ func (s *Links) tickMTU(now time.Duration, l *Link) time.Duration {
 	if now < m.until {
 		return m.until
 	}
+	if m.best == 0 && l.ping.sent != 0 && now-m.began < slowest {
+		m.until = now + s.timers.MTUSettled // the ping has no answer either: it may be a slow line
+		return m.until
+	}
 	m.until = 0
 	if m.best < m.size && m.again > 0 { // one lost probe is no smaller wire
 		s.probeMTU(now, l)
+		return m.until
+	}
+	if m.best == 0 && m.blind < blindTries { // not even the smallest: that is not about size
+		m.blind++
+		m.again, m.until = 1, now+blindPause
 		return m.until
 	}
 	if m.best == 0 {

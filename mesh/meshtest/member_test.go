@@ -37,7 +37,7 @@ func newCluster(t *testing.T, seed uint64) *cluster {
 	c.network = key.Cluster(c.key.Public())
 	c.list, err = (&member.AdminList{Number: 1, Issued: c.now(), Admins: []member.Admin{{
 		Key: c.admin.Public(), Powers: member.MayIssue | member.MayRevoke | member.MayTell,
-		Roles: member.RoleMember | member.RoleManager, Life: 400 * 24 * time.Hour, AnyTag: true,
+		Roles: member.AllRoles, Life: 400 * 24 * time.Hour, AnyTag: true,
 	}}}).Sign(c.key)
 	if err != nil {
 		t.Fatal(err)

@@ -326,6 +326,7 @@ type neighbour struct {
 	barred   time.Duration
 
 	flood     map[key.Public]*pendingRecord // records on their way to the neighbour, by origin
+	told      map[key.Public]time.Duration  // when records went to one on a slow line
 	fresh     []*pendingRecord              // of them, those not yet sent, in order
 	freshAt   time.Duration                 // when the next batch may go
 	floodAt   time.Duration                 // none of the others is due before

@@ -12,22 +12,26 @@ import (
 	"skywire/mesh/wire"
 )
 
-// A guest has one path, its own, to a node that admits members: for a minute and 64 kbit/s. Any member leads it there.
+// A guest has one path, its own, to a node that receives guests: one that admits members, or that stands at the border
+// to other clusters. It lasts a minute and carries 64 kbit/s, more at the end of it where an app vouches for the guest
+// (vouch.go). Any member leads it there.
 const (
 	guestLife   = time.Minute
 	guestRate   = 64_000 / 8 // bytes a second, both directions together
 	guestBurst  = 64 << 10
 	guestLook   = 200 * time.Millisecond
-	guestFrames = 600         // that end here, in the whole life of a path
-	maxGuestful = 32          // paths of guests through or to this node
-	wayEvery    = time.Second // between two questions for the way, and between two answers to one guest
+	guestFrames = 600              // that end here, in the whole life of a path
+	maxGuestful = 32               // paths of guests through or to this node
+	wayEvery    = time.Second      // between two questions for the way, and between two answers to one guest
+	wayAgain    = 10 * time.Second // while there is a path to the one sought
 	wayLife     = 30 * time.Second
 	maxWays     = 4 // of different neighbours
 )
 
-// guests is the paths of guests through and to this node.
+// guests is the paths of guests through and to this node, and those guests for whom an app of this box vouches.
 type guests struct {
-	paths map[wire.PathID]*guestPath
+	paths   map[wire.PathID]*guestPath
+	vouched map[key.Public]vouch
 }
 
 type guestPath struct {
@@ -59,6 +63,16 @@ func (n *Core) issuer(k key.Public) bool {
 	return m.Rights != member.None && m.Certificate != nil && m.Certificate.Roles&member.RoleManager != 0
 }
 
+// hostRoles are those of nodes to which a guest may have a path: who admits members, who receives visitors of other
+// clusters, and who takes messages for the cluster.
+const hostRoles = member.RoleManager | member.RoleBorder | member.RoleMessenger
+
+// receives tells whether a node receives guests: its certificate says so, even one that ran out.
+func (n *Core) receives(k key.Public) bool {
+	m := n.standing(k)
+	return m.Rights != member.None && m.Certificate != nil && m.Certificate.Roles&hostRoles != 0
+}
+
 // admitSetup says whether a setup may come from this neighbour, for these hops; 0, or the reason of the refusal.
 func (n *Core) admitSetup(b *neighbour, hops []key.Public) uint8 {
 	source, dest := hops[0], hops[len(hops)-1]
@@ -74,7 +88,7 @@ func (n *Core) admitSetup(b *neighbour, hops []key.Public) uint8 {
 		}
 	}
 	for i, k := range hops[1:] {
-		if k == n.self && i+2 < len(hops) && !n.belongs(hops[i+2]) && !n.issuer(hops[i+2]) {
+		if k == n.self && i+2 < len(hops) && !n.belongs(hops[i+2]) && !n.receives(hops[i+2]) {
 			return wire.ReasonPolicy // the next one is a guest
 		}
 	}
@@ -84,7 +98,7 @@ func (n *Core) admitSetup(b *neighbour, hops []key.Public) uint8 {
 		}
 		return 0
 	}
-	if !n.issuer(dest) || b.link.Peer() != source && !b.admitted {
+	if !n.receives(dest) || b.link.Peer() != source && !b.admitted {
 		return wire.ReasonPolicy
 	}
 	if n.guestsOf(source) > 1 || len(n.members.paths) >= maxGuestful { // a second one while the first ends
@@ -123,12 +137,13 @@ func (n *Core) lift(k key.Public) {
 
 // tickGuests ends paths of guests that last too long or carry too much.
 func (n *Core) tickGuests(now time.Duration) time.Duration {
-	if len(n.members.paths) == 0 {
+	if len(n.members.paths) == 0 && len(n.members.vouched) == 0 {
 		return now + time.Hour
 	}
 	for id, g := range n.members.paths {
 		r, p := n.relays[id], n.paths[id]
 		why := ""
+		v, vouched := n.members.vouched[g.source]
 		switch {
 		case r == nil && p == nil:
 			delete(n.members.paths, id)
@@ -136,6 +151,10 @@ func (n *Core) tickGuests(now time.Duration) time.Duration {
 				n.endSession(now, s, "")
 			}
 			continue
+		case vouched && p != nil && now < v.until && (v.rate == 0 || received(p) <= v.most(now)):
+			continue
+		case vouched && p != nil && now >= v.until:
+			why = "nobody vouches for it any more"
 		case now-g.began > guestLife:
 			why = "time is up"
 		case r != nil && r.fwd != nil && float64(r.fwd.Stats().Bytes+r.back.Stats().Bytes) > guestBurst+guestRate*(now-g.began).Seconds(),
@@ -155,6 +174,11 @@ func (n *Core) tickGuests(now time.Duration) time.Duration {
 			n.removeRelay(now, r, wire.ReasonPolicy, key.Public{})
 		} else {
 			n.endSession(now, p.sess, "guest: "+why)
+		}
+	}
+	for k, v := range n.members.vouched {
+		if now >= v.until {
+			delete(n.members.vouched, k)
 		}
 	}
 	return now + guestLook
@@ -217,6 +241,9 @@ func (n *Core) tickSeek(now time.Duration) time.Duration {
 		return m.askAt
 	}
 	m.askAt = now + wayEvery
+	if s := n.sessions[m.seek]; s != nil && s.active != nil {
+		m.askAt = now + wayAgain
+	}
 	n.links.All(func(l *link.Link) {
 		if b := n.neighbour(l); b.up {
 			n.send(now, b, wire.WayAsk{Request: m.request, Key: m.seek})
@@ -240,9 +267,10 @@ func (n *Core) receiveWayAsk(now time.Duration, b *neighbour, body []byte) {
 	n.send(now, b, wire.Way{Request: f.Request, Hops: n.wayTo(b.link.Peer(), f.Key)})
 }
 
-// wayTo is the cheapest way from us to an issuer that does not lead over the one who asks.
+// wayTo is the cheapest way from us to a node that receives guests, with the zero key to an issuer, that does not lead
+// over the one who asks.
 func (n *Core) wayTo(asker, issuer key.Public) []key.Public {
-	if n.issues() && (issuer == n.self || issuer.IsZero()) {
+	if issuer == n.self && n.receives(n.self) || issuer.IsZero() && n.issues() {
 		return []key.Public{n.self}
 	}
 	all := []key.Public{issuer}
@@ -254,7 +282,7 @@ func (n *Core) wayTo(asker, issuer key.Public) []key.Public {
 	}
 	var best route.Path
 	for _, k := range all[:min(len(all), 8)] {
-		if k == asker || !n.issuer(k) {
+		if k == asker || !n.receives(k) {
 			continue
 		}
 		for _, p := range route.Paths(n.topology(), n.self, k, 1, route.Constraints{Avoid: []key.Public{asker}}) {

@@ -131,6 +131,7 @@ func (n *Core) greet(now time.Duration, b *neighbour) {
 		return
 	}
 	n.digests()
+	n.members.seeking.askAt = min(n.members.seeking.askAt, now+guestLook/10) // it may know the way; not before it knows us
 	theirs, was := b.theirs, b.admitted
 	b.exchange = exchange{
 		rights: n.standing(b.link.Peer()).Rights, settled: b.link.Members() == n.members.lists, tokens: statementBurst, tokensAt: now,

@@ -63,17 +63,13 @@ func certificateInfo(c *member.Certificate) *api.CertificateInfo {
 	}
 	day := func(unix int64) time.Time { return time.Unix(unix, 0).UTC() }
 	info := &api.CertificateInfo{
-		Name: c.Name, Roles: []string{}, Tags: append([]string{}, c.Tags...), Serial: c.Serial, Issuer: c.Admin,
+		Name: c.Name, Tags: append([]string{}, c.Tags...), Serial: c.Serial, Issuer: c.Admin,
 		Issued: day(c.Issued), NotAfter: day(c.NotAfter), Renew: day(c.Issued + (c.NotAfter-c.Issued)/2),
 	}
 	if c.IPv4.IsValid() {
 		info.IPv4 = c.IPv4.String()
 	}
-	for i, name := range []string{"member", "manager", "relay", "exit"} {
-		if c.Roles&(1<<i) != 0 {
-			info.Roles = append(info.Roles, name)
-		}
-	}
+	info.Roles = c.Roles.Words()
 	return info
 }
 

@@ -52,6 +52,8 @@ type Config struct {
 	Listen     []string // host:port; none: every address, DefaultPort
 	Peers      []Peer
 	Managers   []Peer
+	// Visit is the node that this one is in the network for: as a guest of its cluster, it seeks the way to it.
+	Visit      key.Public
 	Open       bool
 	Allow      []key.Public
 	Petnames   map[string]key.Public // names that the owner gave to keys, beside those in the state directory
@@ -392,6 +394,7 @@ func (n *Node) Run(ctx context.Context) error {
 	part("tuns", n.closeBroken)
 	part("services", n.watchServices)
 	part("membership", n.keepMembership)
+	part("visit", n.keepVisit)
 	part("network", n.awaitMove)
 	part("resolver", n.resolve.run)
 	n.reach.run(part)

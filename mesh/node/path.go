@@ -168,7 +168,9 @@ func (p *path) proves(end []byte) bool {
 }
 
 func (n *Core) sendSetup(now time.Duration, p *path) {
-	p.retryAt = now + setupRetry<<p.tries
+	if p.retryAt = now + p.first.retry(now, setupRetry<<p.tries); p.first.link.Slow() {
+		p.retryAt = now + p.first.retry(now, setupRetry)
+	}
 	p.tries++
 	n.send(now, p.first, p.setup)
 }
@@ -443,7 +445,7 @@ func (n *Core) pathEvent(now time.Duration, p *path, f wire.Event) {
 func (n *Core) tickPath(now time.Duration, p *path) {
 	if p.state == pathSetup {
 		if now >= p.retryAt {
-			if p.tries >= setupTries {
+			if p.tries >= p.setupTries() {
 				n.pathLost(now, p, "setup unanswered")
 				return
 			}

@@ -74,7 +74,10 @@ func (n *Core) tickSize(now time.Duration, p *path) {
 	}
 	switch {
 	case z.pause == 0:
-		z.settle(now, true)
+		z.settle(now, p, true)
+	case p.mtu < ceiling && now >= z.raiseAt && p.slow() && len(p.hops) == 2:
+		n.setPathMTU(p, ceiling) // the link has just tried it
+		z.settle(now, p, true)
 	case p.mtu < ceiling && now >= z.raiseAt:
 		z.search, z.least, z.most, z.named, z.was = true, p.mtu, ceiling, 0, p.mtu
 		n.trySize(now, p, ceiling)
@@ -84,9 +87,9 @@ func (n *Core) tickSize(now time.Duration, p *path) {
 }
 
 // settle ends a search or a check. news: the size is another one, or may soon be.
-func (z *sizer) settle(now time.Duration, news bool) {
+func (z *sizer) settle(now time.Duration, p *path, news bool) {
 	z.size, z.search = 0, false
-	z.confirmAt = now + sizeConfirm
+	z.confirmAt = now + p.confirmEvery()
 	z.pause = min(2*z.pause, raiseLast)
 	if news || z.pause == 0 {
 		z.pause = raiseFirst
@@ -97,6 +100,9 @@ func (z *sizer) settle(now time.Duration, news bool) {
 // doubtSize asks for a probe of the size in force soon: something that was sent seems not to have arrived.
 func (p *path) doubtSize(now time.Duration) {
 	z := &p.sizer
+	if p.slow() {
+		return // it is late or lost, as much is there
+	}
 	z.confirmAt = min(z.confirmAt, max(now, z.confirmAt-sizeConfirm+sizeDoubt))
 }
 
@@ -126,7 +132,7 @@ func (n *Core) sizeAnswered(now time.Duration, p *path, f wire.ProbeAck) bool {
 		return true
 	}
 	if !z.search {
-		z.size, z.confirmAt = 0, now+sizeConfirm
+		z.size, z.confirmAt = 0, now+p.confirmEvery()
 		return true
 	}
 	z.least = z.size
@@ -139,7 +145,7 @@ func (n *Core) sizeAnswered(now time.Duration, p *path, f wire.ProbeAck) bool {
 func (n *Core) sizeUnanswered(now time.Duration, p *path) {
 	z := &p.sizer
 	switch {
-	case z.tries < sizeTries:
+	case z.tries < p.sizeTries():
 		n.sendSize(now, p)
 	case p.lastReceived() <= z.began:
 		z.size, z.search, z.confirmAt = 0, false, now+sizeDoubt // nothing at all comes back: that is not about size
@@ -170,7 +176,7 @@ func (n *Core) nextSize(now time.Duration, p *path) {
 	if p.mtu != z.was {
 		n.log.Info("path carries another size", "path", p.String(), "mtu", p.mtu)
 	}
-	z.settle(now, p.mtu != z.was)
+	z.settle(now, p, p.mtu != z.was)
 }
 
 // blackHole lowers the size of a path on which big frames vanish, and looks for what passes.
@@ -178,7 +184,7 @@ func (n *Core) blackHole(now time.Duration, p *path) {
 	z := &p.sizer
 	was := z.size
 	if was <= minPathMTU {
-		z.settle(now, true) // nothing smaller is of use
+		z.settle(now, p, true) // nothing smaller is of use
 		return
 	}
 	base := baseMTU
@@ -187,7 +193,7 @@ func (n *Core) blackHole(now time.Duration, p *path) {
 	}
 	n.log.Warn("path swallows big frames", "path", p.String(), "bytes", was, "mtu", base)
 	if len(p.hops) == 2 {
-		z.settle(now, true)
+		z.settle(now, p, true)
 		n.links.Refused(now, p.first.link, was) // the wire itself has shrunk: its own probes find out to what
 		return
 	}
@@ -204,7 +210,7 @@ func (n *Core) sizeEvent(now time.Duration, p *path, most int) {
 	case most < p.mtu:
 		n.setPathMTU(p, most)
 		n.log.Info("path carries another size", "path", p.String(), "mtu", most)
-		z.settle(now, true)
+		z.settle(now, p, true)
 	case z.search && most < z.size:
 		z.most, z.named = most, most
 		n.nextSize(now, p)

@@ -36,6 +36,9 @@ const (
 // recentProbes is how many probes may be out at once.
 const recentProbes = 16
 
+// reviveTries is how many probes of a path in doubt may stay unanswered before it is lost.
+const reviveTries = 5
+
 // prober sends sealed probes, measures the path, and tells when it is broken.
 type prober struct {
 	id    uint32                      // of the last probe
@@ -84,7 +87,7 @@ func (n *Core) tickProbe(now time.Duration, p *path) {
 		return
 	}
 	r.why = max(r.why, why)
-	if now-r.sent < max(probeRetry, r.srtt/2) {
+	if now-r.sent < p.probeAgain() {
 		return
 	}
 	r.lost++
@@ -103,8 +106,15 @@ func (n *Core) tickProbe(now time.Duration, p *path) {
 
 // patience is how long probes of a path may stay unanswered.
 func (n *Core) patience(p *path) time.Duration {
+	if p.poor() {
+		return poorPatience * n.usualPatience(p)
+	}
+	return n.usualPatience(p)
+}
+
+func (n *Core) usualPatience(p *path) time.Duration {
 	r := &p.probe
-	rtt := r.srtt
+	rtt := p.trip()
 	if rtt == 0 {
 		rtt = rttUnknown
 	}
@@ -129,8 +139,8 @@ func (p *path) doubts(now time.Duration) doubt {
 	r := &p.probe
 	busy := now-p.dataAt < busyFor
 	if busy && now >= p.keepAt {
-		quiet := 2*reportEvery + r.srtt
-		if p.txBurst >= denseBurst {
+		quiet := 2*p.reportEvery() + p.trip()
+		if p.txBurst >= denseBurst && !p.slow() {
 			quiet = 3 * reportDense
 		}
 		if p.unconfirmed != 0 && now-p.unconfirmed > quiet {
@@ -138,7 +148,7 @@ func (p *path) doubts(now time.Duration) doubt {
 			p.keepAt = now + quiet
 			return doubtTx
 		}
-		if p.rxBurst >= denseBurst && now-p.rxAt > denseQuiet && p.rxDoubted != p.rxAt {
+		if p.rxBurst >= denseBurst && !p.slow() && now-p.rxAt > denseQuiet && p.rxDoubted != p.rxAt {
 			p.rxDoubted, p.keepAt = p.rxAt, now+denseQuiet // once for each silence: a flow may just have ended
 			return doubtRx
 		}
@@ -153,6 +163,8 @@ func (p *path) doubts(now time.Duration) doubt {
 func (p *path) keepEvery(now time.Duration, busy bool) time.Duration {
 	wanted := now-p.sess.wantedAt < busyFor
 	switch {
+	case p.slow() && (busy || p.sess.held(now, p.hops) && wanted):
+		return max(time.Second, slowKeep*p.trip())
 	case p.sess.held(now, p.hops) && wanted:
 		return heldKeep
 	case busy:
@@ -169,10 +181,10 @@ func (p *path) keepEvery(now time.Duration, busy bool) time.Duration {
 func (n *Core) tickRevive(now time.Duration, p *path) {
 	r := &p.probe
 	if r.first != 0 {
-		if now-r.sent < max(4*probeRetry, 3*r.srtt)<<min(r.lost, 3) {
+		if now-r.sent < max(4*probeRetry, 3*p.trip())<<min(r.lost, 3) {
 			return
 		}
-		if r.lost++; r.lost >= 5 {
+		if r.lost++; r.lost >= p.reviveTries() {
 			n.pathLost(now, p, "probes unanswered")
 			return
 		}
@@ -225,7 +237,10 @@ func (n *Core) probeAnswered(now time.Duration, p *path, id uint32) {
 	}
 	rtt := now - *at
 	*at = 0
-	if r.srtt == 0 {
+	if p.first.link.Slow() {
+		rtt = max(rtt, p.first.link.RTT()) // the answer to a proof may be one to an earlier try
+	}
+	if r.srtt == 0 || r.srtt < slowTrip && rtt >= slowTrip && p.first.link.Slow() { // the line has become another one
 		r.srtt = rtt
 	} else {
 		r.srtt += (rtt - r.srtt) / 4

@@ -198,8 +198,9 @@ func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
 }
 
 func (n *Core) sendRecord(now time.Duration, b *neighbour, p *pendingRecord) {
-	p.at = now + recordRetry<<p.tries
+	p.at = now + b.retry(now, recordRetry)<<p.tries
 	p.tries++
+	b.tell(now, p.key)
 	b.floodAt = min(b.floodAt, p.at)
 	n.send(now, b, wire.Record{Raw: p.raw})
 }
@@ -212,8 +213,9 @@ func (n *Core) sendFresh(now time.Duration, b *neighbour) {
 	for _, p := range b.fresh {
 		if b.flood[p.key] == p {
 			b.acks = append(b.acks, wire.Record{Raw: p.raw})
-			p.at = now + recordRetry
+			p.at = now + b.retry(now, recordRetry)
 			p.tries = 1
+			b.tell(now, p.key)
 			b.floodAt = min(b.floodAt, p.at)
 		}
 	}
@@ -237,13 +239,18 @@ func (n *Core) flood(now time.Duration, e *route.Entry, from key.Public) {
 
 // offer sends one record to a neighbour, at the end of the batch of events in hand, until it is acknowledged.
 func (n *Core) offer(now time.Duration, b *neighbour, e *route.Entry) {
-	if p := b.flood[e.Key]; p != nil && p.num >= e.Number {
+	old := b.flood[e.Key]
+	if old != nil && old.num >= e.Number {
 		return // on its way
 	}
 	n.seq++
-	p := &pendingRecord{key: e.Key, raw: e.Raw, num: e.Number, seq: n.seq, at: now + recordRetry}
+	p := &pendingRecord{key: e.Key, raw: e.Raw, num: e.Number, seq: n.seq, at: now + b.retry(now, recordRetry)}
 	b.flood[e.Key] = p
-	b.fresh = append(b.fresh, p)
+	if at := b.toldUntil(e.Key, old); now < at {
+		p.at = at
+	} else {
+		b.fresh = append(b.fresh, p)
+	}
 	b.floodAt = min(b.floodAt, p.at)
 }
 

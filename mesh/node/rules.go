@@ -60,7 +60,7 @@ func (n *Core) syncRules(now time.Duration, b *neighbour) {
 func (n *Core) sendRules(now time.Duration, b *neighbour) {
 	given := n.given(b)
 	b.rulesAsk.Count, b.rulesAsk.Digest = uint32(len(given)), wire.RulesDigest(given)
-	b.rulesAt = now + rulesRetry<<b.rulesN
+	b.rulesAt = now + b.retry(now, rulesRetry<<b.rulesN)
 	b.rulesN++
 	n.send(now, b, b.rulesAsk)
 }

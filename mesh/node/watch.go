@@ -92,8 +92,8 @@ func (n *Core) swallowed(now time.Duration, p *path) bool {
 
 // report tells the far end what arrived, while something arrives: the more, the sooner, since its silence is what a sender notices.
 func (n *Core) report(now time.Duration, p *path) {
-	every := reportEvery
-	if p.dataRx-p.reported >= denseBurst {
+	every := p.reportEvery()
+	if p.dataRx-p.reported >= denseBurst && !p.slow() {
 		every = reportDense
 	}
 	if p.dataRx == p.reported || now < p.reportAt+every {

@@ -54,6 +54,9 @@ type Pending struct {
 // and the link label that we allot, or refuses. It must change nothing else.
 type Answer func(peer key.Public, theirs wire.Payload) (ours wire.Payload, label uint32, err error)
 
+// Answered returns when it was.
+func (p *Pending) Answered() time.Duration { return p.until - PendingLife }
+
 // Gate is the responder's side of the frames around a handshake: mac1, cookies under load, the table of pending
 // handshakes, and the few answers that strangers may get.
 type Gate struct {

@@ -20,6 +20,8 @@ type Clusters interface {
 	PutStatements(ctx context.Context, raws [][]byte) (StatementsResult, error)
 	// Statements are a page of those held, in the order in which they can be taken.
 	Statements(ctx context.Context, after []byte, most int) (StatementsPage, error)
+	// Vouch lifts the limits of a guest's path to this node; a life of 0 shuts the guest out.
+	Vouch(ctx context.Context, guest key.Public, rate uint64, life time.Duration) error
 	// Leave makes the node what its flags say: open, or with a static list.
 	Leave(ctx context.Context) error
 }
@@ -86,6 +88,13 @@ type StatementsPage struct {
 	Next       []byte     `json:"next,omitempty"`
 }
 
+// VouchParams is node.vouch: what an app that knows who a guest is says for it.
+type VouchParams struct {
+	Key     key.Public `json:"key"`
+	Rate    uint64     `json:"rate,omitempty"` // bytes a second towards this node, about; 0: no limit
+	Seconds float64    `json:"seconds"`        // at most an hour; 0: the guest is shut out at once
+}
+
 // maxPut bounds the statements of one member.put or member.adopt.
 const maxPut = 256
 
@@ -97,6 +106,7 @@ func (s *Server) memberTable() map[string]method {
 		"member.join":   {operator, s.memberJoin},
 		"member.adopt":  {operator, s.memberAdopt},
 		"member.put":    {operator, s.memberPut},
+		"node.vouch":    {operator, s.vouch},
 		"member.leave": {operator, func(ctx context.Context, _ *call) (any, error) {
 			return struct{}{}, s.node.Leave(ctx)
 		}},
@@ -131,6 +141,14 @@ func (s *Server) memberPut(ctx context.Context, c *call) (any, error) {
 		return nil, signal.Errorf(signal.ErrUsage, "member.put: more than %d statements", maxPut)
 	}
 	return s.node.PutStatements(ctx, p.Statements)
+}
+
+func (s *Server) vouch(ctx context.Context, c *call) (any, error) {
+	var p VouchParams
+	if err := c.Bind(&p); err != nil {
+		return nil, err
+	}
+	return struct{}{}, s.node.Vouch(ctx, p.Key, p.Rate, time.Duration(min(max(p.Seconds, 0), 24*3600)*float64(time.Second)))
 }
 
 func (s *Server) memberList(ctx context.Context, c *call) (any, error) {

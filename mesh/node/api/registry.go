@@ -161,7 +161,7 @@ func (e *entry) check() error {
 	}
 	seen := map[string]bool{benchService: true}
 	for _, s := range e.reg.Services {
-		if !validName(s.Name) || !validName(s.Type) || seen[s.Name] || len(s.Meta) > maxMeta || len(s.Allow) > maxAllow {
+		if !validService(s.Name) || !validName(s.Type) || seen[s.Name] || len(s.Meta) > maxMeta || len(s.Allow) > maxAllow {
 			return signal.Errorf(signal.ErrUsage, "app.register: service %q of type %q: name taken twice or a field too long", s.Name, s.Type)
 		}
 		seen[s.Name] = true
@@ -191,6 +191,12 @@ func (e *entry) check() error {
 
 func validName(s string) bool {
 	return s != "" && len(s) <= maxName && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == ""
+}
+
+// validService allows a cluster's name behind a service that leads there: web@oslo.
+func validService(s string) bool {
+	name, cluster, away := strings.Cut(s, "@")
+	return len(s) <= maxName && validName(name) && (!away || validName(cluster))
 }
 
 // leave forgets what a connection has registered.

@@ -73,6 +73,11 @@ func (c *client) hear(ctx context.Context, v any) (*os.File, error) {
 // dial opens a stream for a program and joins it with the program's connection, or with the one that it hands over. It
 // owns c. Streams stay long: they get a goroutine whose stack has not grown by all that was before.
 func (s *Server) dial(ctx context.Context, c *client, p app.RequestParams) {
+	if self := s.node.Info().Key; p.Key == self.String() {
+		s.dialSelf(ctx, c, self, p)
+		c.close()
+		return
+	}
 	serve := s.dialled(ctx, c, p)
 	switch {
 	case serve == nil:
@@ -200,7 +205,7 @@ func (s *Server) offer(ctx context.Context, sv *service, in *stream.Incoming) {
 	}
 	defer s.work.Done()
 	for {
-		w, why := sv.next(base, in)
+		w, why := sv.next(base, in.Done())
 		if why != nil {
 			in.Refuse(why)
 			return

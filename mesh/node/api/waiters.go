@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"skywire/mesh/stream"
 	"skywire/signal"
 )
 
@@ -57,8 +56,8 @@ func (s *service) withdraw(w *waiter) bool {
 	return true
 }
 
-// next returns a program to take a stream, or why there is none.
-func (s *service) next(ctx context.Context, in *stream.Incoming) (*waiter, *signal.Error) {
+// next returns a program to take a stream, or why there is none; done closes when the stream is given up.
+func (s *service) next(ctx context.Context, done <-chan struct{}) (*waiter, *signal.Error) {
 	s.mu.Lock()
 	if len(s.waiters) > 0 {
 		w := s.waiters[0]
@@ -84,7 +83,7 @@ func (s *service) next(ctx context.Context, in *stream.Incoming) (*waiter, *sign
 		why = signal.Errorf(signal.ErrBusy, "service %q takes no streams at the moment", s.Name)
 	case <-s.gone:
 		why = signal.Errorf(signal.ErrNotFound, "service %q has just ended", s.Name)
-	case <-in.Done():
+	case <-done:
 		why = signal.Errorf(signal.ErrTimeout, "given up")
 	case <-ctx.Done():
 		why = signal.Errorf(signal.ErrNotRunning, "the node ends")
