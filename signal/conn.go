@@ -104,6 +104,9 @@ type Conn struct {
 	open    int // requests whose answer is not out yet
 	held    int // bytes of their parameters
 	gone    bool
+	came    uint64        // notifications given to the Handler's queue
+	handled uint64        // of them, those that it has returned from
+	settled chan struct{} // closed with the next one, if somebody waits
 }
 
 type answer struct {
@@ -181,6 +184,7 @@ func (c *Conn) Run(ctx context.Context) error {
 			if _, err := c.handle(ctx, r); err != nil {
 				closeFiles(r.Files) // a handler that failed took nothing
 			}
+			c.settle()
 			for range noteCost(r) {
 				<-c.noted
 			}
@@ -197,6 +201,42 @@ func (c *Conn) Run(ctx context.Context) error {
 		err = nil
 	}
 	return err
+}
+
+// Handled waits until the Handler has returned from every notification that came until now, or ctx ends. Call does not wait for
+// those that came before its answer: who asks for notifications and closes the connection after the answer calls Handled first.
+// A Handler must not call it.
+func (c *Conn) Handled(ctx context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for until := c.came; c.handled < until; {
+		if c.settled == nil {
+			c.settled = make(chan struct{})
+		}
+		next := c.settled
+		c.mu.Unlock()
+		var err error
+		select {
+		case <-next:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		c.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle counts a notification that the Handler has returned from.
+func (c *Conn) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.handled++; c.settled != nil {
+		close(c.settled)
+		c.settled = nil
+	}
 }
 
 // ended reports whether err says that one side closed the connection, or died.
@@ -278,6 +318,9 @@ func (c *Conn) dispatch(ctx context.Context, line []byte, files []*os.File, note
 				return ErrClosed
 			}
 		}
+		c.mu.Lock()
+		c.came++
+		c.mu.Unlock()
 		notes <- r // there is room: every note in it has taken a place
 		return nil
 	case m.Method != "":

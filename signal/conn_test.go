@@ -228,6 +228,44 @@ func TestNotesInOrder(t *testing.T) {
 	}
 }
 
+// TestHandled: an answer does not wait for the notifications that came before it, Handled does.
+func TestHandled(t *testing.T) {
+	t.Parallel()
+	release, done := make(chan struct{}), 0
+	server := func(_ context.Context, r *Request) (any, error) {
+		for i := range 3 {
+			if err := r.Conn.Notify("n", i); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+	a, _ := pipe(t, func(context.Context, *Request) (any, error) {
+		<-release
+		done++
+		return nil, nil
+	}, server)
+	if err := a.Handled(t.Context()); err != nil {
+		t.Fatalf("with none: %v", err)
+	}
+	if err := a.Call(t.Context(), "go", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := a.Handled(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("while the handler is at the first: %v", err)
+	}
+	close(release)
+	if err := a.Handled(t.Context()); err != nil || done != 3 {
+		t.Errorf("%v after %d of 3", err, done)
+	}
+	a.Close()
+	if err := a.Handled(t.Context()); err != nil {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
 func TestHostileLines(t *testing.T) {
 	t.Parallel()
 	tests := []struct {

@@ -389,7 +389,7 @@ func (p *process) listen(a *config.App, tell func(said), uid int) (env []string)
 	}
 	if p.notes = p.s.listenNotify(p.id, uid); p.notes != nil {
 		c := p.notes
-		p.s.wg.Go(func() { p.hear(c, tell) })
+		p.s.wg.Go(func() { hear(c, tell) })
 		env = append(env, "NOTIFY_SOCKET="+p.s.notifyPath(p.id))
 	}
 	if a.Watchdog > 0 {
@@ -442,9 +442,20 @@ func (s *Supervisor) launchInproc(l launch, f Inproc) running {
 		input.Close()
 	}
 	env := s.environ(l)
+	notes := s.listenNotify(l.id, -1) // it may tell by the same words as a process: its signal would be viscript's own
+	if notes != nil {
+		s.wg.Go(func() { hear(notes, s.tells(l.id, l.mark)) })
+		env = append(env, "NOTIFY_SOCKET="+s.notifyPath(l.id))
+	}
 	s.wg.Go(func() {
 		defer close(r.done)
 		defer cancel()
+		defer func() {
+			if notes != nil {
+				notes.Close()
+				os.Remove(s.notifyPath(l.id))
+			}
+		}()
 		defer func() {
 			if p := recover(); p != nil {
 				fmt.Fprintf(errs, "panic: %v\n%s", p, debug.Stack())

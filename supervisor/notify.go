@@ -95,7 +95,7 @@ func (s *Supervisor) listenNotify(id uint64, uid int) *net.UnixConn {
 
 // hear takes what the app says until the socket is closed. Descriptors that come along are not taken, so the kernel closes
 // them: that is what a BARRIER waits for, and nothing is kept for FDSTORE.
-func (p *process) hear(c *net.UnixConn, tell func(said)) {
+func hear(c *net.UnixConn, tell func(said)) {
 	buf := make([]byte, maxNotify)
 	for {
 		n, err := c.Read(buf)

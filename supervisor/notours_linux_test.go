@@ -127,3 +127,27 @@ func startOf(t *testing.T, pid int) uint64 {
 	}
 	return n
 }
+
+// TestManyGone: apps that ended with the viscript that was killed are let go of entirely, however soon their end is seen: the next
+// viscript, told to end, does.
+func TestManyGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, shells)
+	left := saved{LastID: 200, Boot: proc.BootID()}
+	gone := proc.ID{PID: os.Getpid(), Start: 1} // the number is somebody else's by now
+	for id := uint64(1); id <= left.LastID; id++ {
+		left.Apps = append(left.Apps, savedApp{ID: id, App: "sh", State: Running, Process: gone, Mark: random()})
+	}
+	w.leave(left)
+	s, stop := w.run()
+	eventually(t, func() error {
+		list, err := s.List(t.Context(), false)
+		for _, it := range list {
+			if it.State != Failed && it.State != Exited {
+				err = fmt.Errorf("%+v", it)
+			}
+		}
+		return err
+	})
+	stop()
+}

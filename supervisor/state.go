@@ -256,8 +256,8 @@ func (s *Supervisor) adopt(e *entry, a savedApp, from offsets) {
 	}
 	p.pump(e.out, stdout, stderr, from)
 	s.log.Info("app adopted", "id", a.ID, "app", a.App, "pid", a.Process.PID, "lives", err == nil)
+	p.listen(e.app, s.tells(e.id, e.mark), -1) // before it is watched: one that has ended is released at once, and what is opened then stays
 	s.watch(e, p, true)
-	p.listen(e.app, s.tells(e.id, e.mark), -1)
 	switch {
 	case a.Asked: // it was being stopped
 		s.stop(e, 0, a.Again)

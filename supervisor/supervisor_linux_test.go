@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -185,8 +186,14 @@ func (w *world) run() (*Supervisor, func()) {
 	go func() { ended <- s.Run(ctx) }()
 	stop := sync.OnceFunc(func() {
 		cancel()
-		if err := <-ended; err != nil {
-			w.t.Errorf("run: %v", err)
+		select {
+		case err := <-ended:
+			if err != nil {
+				w.t.Errorf("run: %v", err)
+			}
+		case <-time.After(time.Minute): // far sooner than go test's own limit, which names no test
+			stacks := make([]byte, 1<<20)
+			w.t.Errorf("viscript does not end:\n%s", stacks[:runtime.Stack(stacks, true)])
 		}
 	})
 	w.t.Cleanup(stop)
@@ -675,6 +682,52 @@ func TestInproc(t *testing.T) {
 	}
 }
 
+// TestInprocReady: an app inside viscript says that it serves as a process would, and what depends on it waits for that.
+func TestInprocReady(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, `apps:
+  server: {path: server, inproc: true, ready: {notify: true}}
+  client: {path: client, inproc: true, depends_on: [server]}
+`)
+	serve := make(chan struct{})
+	started := make(chan bool, 1)
+	var ready atomic.Bool
+	w.config.Inproc = map[string]Inproc{
+		"server": func(ctx context.Context, _, environ []string, _ io.Reader, _, stderr io.Writer) int {
+			<-serve
+			ready.Store(true)
+			for _, kv := range environ {
+				if path, ok := strings.CutPrefix(kv, "NOTIFY_SOCKET="); ok {
+					if err := signal.Notify(path, "READY=1"); err != nil {
+						fmt.Fprintln(stderr, err)
+					}
+				}
+			}
+			<-ctx.Done()
+			return 0
+		},
+		"client": func(ctx context.Context, _, _ []string, _ io.Reader, _, _ io.Writer) int {
+			started <- ready.Load()
+			<-ctx.Done()
+			return 0
+		},
+	}
+	s, _ := w.run()
+	s.mustStart(t, "client")
+	if it := stateOf(t, s, 1); it.State == Ready {
+		t.Errorf("%+v before it said so", it)
+	}
+	close(serve)
+	select {
+	case after := <-started:
+		if !after {
+			t.Error("the client was started before the server was ready")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("the client never started: nobody heard that the server is ready")
+	}
+}
+
 func TestProgramLookup(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, shells)
@@ -860,11 +913,8 @@ func TestKilledViscript(t *testing.T) {
 `)
 	c := w.daemon()
 	var before saved
-	eventually(t, func() error {
-		b, err := os.ReadFile(filepath.Join(w.config.RunDir, "viscript.json"))
-		if err == nil {
-			err = json.Unmarshal(b, &before)
-		}
+	eventually(t, func() (err error) {
+		before, err = w.savedNow() // anew: what it leaves out would stay from the last look
 		if err == nil && (len(before.Apps) != 3 || slices.ContainsFunc(before.Apps, func(a savedApp) bool { return a.Process.PID == 0 })) {
 			err = fmt.Errorf("%+v", before)
 		}

@@ -165,6 +165,7 @@ func (m *member) handle(_ context.Context, r *signal.Request) (any, error) {
 		return map[string]any{
 			"heap_bytes": ms.HeapAlloc, "heap_sys_bytes": ms.HeapSys, "stack_bytes": ms.StackInuse,
 			"goroutines": runtime.NumGoroutine(), "gc_count": ms.NumGC,
+			"gc_cpu": ms.GCCPUFraction, // of all the time that GOMAXPROCS processors have had since the start
 		}, nil
 	case "shutdown":
 		var p struct {

@@ -162,14 +162,19 @@ func (s *session) again(ctx context.Context) bool {
 
 // followed hands on the lines that come until the call ends.
 func (s *session) followed(ctx context.Context, method string, p any, each func(json.RawMessage)) error {
-	if _, err := s.connect(ctx); err != nil {
+	conn, err := s.connect(ctx)
+	if err != nil {
 		return err
 	}
 	notes := s.notes
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan error, 1)
-	go func() { ended <- s.call(ctx, method, p, nil, true) }()
+	go func() {
+		err := s.call(ctx, method, p, nil, true)
+		_ = conn.Handled(ctx) // what came before the end is in notes then
+		ended <- err
+	}()
 	take := func(r *signal.Request) {
 		var raw []json.RawMessage
 		if r.Method != "viscript.lines" || json.Unmarshal(r.Params, &raw) != nil {

@@ -31,6 +31,7 @@ type Child struct {
 	extra []string // more cgroup folders, of limits
 	p     *os.Process
 	pidfd *os.File // adopted
+	late  bool     // it had ended before it was adopted, who knows when: the number may be another's by now
 
 	// Missing are the limits that nothing here enforces.
 	Missing []string
@@ -164,7 +165,7 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 	h.trees[c] = struct{}{}
 	h.mu.Unlock()
 	if id.PID <= 0 {
-		c.left = true
+		c.left, c.late = true, true
 		return c, ErrGone
 	}
 	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
@@ -197,7 +198,7 @@ func (h *Host) Adopt(id ID, mark string) (*Child, error) {
 			c.pidfd.Close()
 			c.pidfd = nil
 		}
-		c.left = true
+		c.left, c.late = true, !ok || st.start != id.Start // the number of one that nobody has waited for is still its own
 		return c, ErrGone
 	}
 	return c, nil

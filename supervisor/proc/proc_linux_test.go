@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -207,6 +208,34 @@ func TestAdopt(t *testing.T) {
 		self, _ := readStat(os.Getpid())
 		if _, err := h.Adopt(ID{os.Getpid(), self.start - 1}, "other"); !errors.Is(err, ErrGone) {
 			t.Errorf("another process with the number: %v", err)
+		}
+	})
+}
+
+// TestAdoptTheNumberOfAnother: an app has ended while no viscript ran, and somebody else got its number, and has ended too but for
+// what lives on in his session. That is none of ours.
+func TestAdoptTheNumberOfAnother(t *testing.T) {
+	t.Parallel()
+	hosts(t, func(t *testing.T, h *Host) {
+		other, child, exit := shell(t, h, "sleep 1000 >/dev/null 2>&1 & echo $!")
+		<-exit
+		c, err := h.Adopt(other.ID(), mark(t))
+		if !errors.Is(err, ErrGone) {
+			t.Fatal(err)
+		}
+		defer c.Release()
+		if list := c.Members(true); len(list) != 0 {
+			t.Errorf("it takes %v for its own", list)
+		}
+		if left := c.Kill(); len(left) != 0 {
+			t.Errorf("survivors %v", left)
+		}
+		pid, err := strconv.Atoi(child)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, ok := readStat(pid); !ok || st.state == 'Z' {
+			t.Error("it killed another's process")
 		}
 	})
 }

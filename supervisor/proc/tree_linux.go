@@ -219,11 +219,15 @@ func (c *Child) rootsLocked(all map[int]stat) map[int]bool {
 			in[pid] = true
 		}
 	}
-	// While a member of session or group c.id.PID lives the kernel gives the number to nobody else; so if another
-	// process has it now, the session of that number is another one too.
 	if c.id.PID <= 0 { // not known; and 0 is the session of kernel threads
 		return in
 	}
+	// Nobody knows since when the number was free: another may have had it meanwhile, and have left a session behind.
+	if c.late {
+		return in
+	}
+	// While a member of session or group c.id.PID lives the kernel gives the number to nobody else; so if another
+	// process has it now, the session of that number is another one too.
 	first, there := all[c.id.PID]
 	if there && first.start != c.id.Start {
 		return in
