@@ -224,9 +224,10 @@ func dialDirect(ctx context.Context, host string, port uint16) (Stream, error) {
 	return conn.(*net.TCPConn), nil // network "tcp" makes no other
 }
 
-// relay copies both ways until both have ended, or ctx has. A broken direction breaks both ends.
+// relay copies both ways until both have ended, or ctx has. A broken direction breaks both ends, and so does the end of ctx: what
+// was cut must not look whole to a program that reads until the end.
 func relay(ctx context.Context, a, b Stream) (up, down uint64) {
-	defer context.AfterFunc(ctx, func() { a.Close(); b.Close() })()
+	defer context.AfterFunc(ctx, func() { abort(a); abort(b) })()
 	var wg sync.WaitGroup
 	wg.Go(func() { up = pipe(b, a) })
 	down = pipe(a, b)

@@ -68,10 +68,22 @@ func clean(s string) string {
 	return string(b)
 }
 
-// ForClient makes the Node of a Client.
-func ForClient(c *app.Client) Node { return clientNode{c} }
+// ForClient makes the Node of a Client. service is that of its exits: Service or, with what a peered cluster exports, its name
+// here, NAME@CLUSTER, of whichever gate offers it.
+func ForClient(c *app.Client, service string) Node { return clientNode{c, service} }
 
-type clientNode struct{ c *app.Client }
+type clientNode struct {
+	c       *app.Client
+	service string
+}
+
+// name is what a service that a Client dials is called at the node.
+func (n clientNode) name(service string) string {
+	if service == Service {
+		return n.service
+	}
+	return service
+}
 
 func (n clientNode) Resolve(ctx context.Context, name string) (key.Public, error) {
 	return n.c.Resolve(ctx, name)
@@ -85,7 +97,8 @@ func (n clientNode) Exits(ctx context.Context) ([]key.Public, error) {
 	self := n.c.Self().Key
 	var keys []key.Public
 	for _, s := range all {
-		if s.Name == Service && s.Key != self && s.Key != (key.Public{}) {
+		own := s.Key == self && n.service == Service // a gate on this box leads elsewhere
+		if s.Name == n.service && !own && s.Key != (key.Public{}) {
 			keys = append(keys, s.Key)
 		}
 	}
@@ -97,12 +110,12 @@ func (n clientNode) Ping(ctx context.Context, k key.Public) (time.Duration, erro
 }
 
 func (n clientNode) DialHandOver(ctx context.Context, to key.Public, service string, header []byte, prepare func([]byte) (app.Socket, error)) (Traffic, error) {
-	t, err := n.c.DialHandOverSocket(ctx, to, service, header, prepare)
+	t, err := n.c.DialHandOverSocket(ctx, to, n.name(service), header, prepare)
 	return Traffic(t), orVerdict(err)
 }
 
 func (n clientNode) Dial(ctx context.Context, to key.Public, service string, header []byte) (Stream, error) {
-	s, err := n.c.Dial(ctx, to, service, header)
+	s, err := n.c.Dial(ctx, to, n.name(service), header)
 	if err != nil {
 		return nil, orVerdict(err)
 	}
@@ -110,7 +123,7 @@ func (n clientNode) Dial(ctx context.Context, to key.Public, service string, hea
 }
 
 func (n clientNode) DialPackets(ctx context.Context, to key.Public, service string, header []byte) (net.Conn, error) {
-	p, err := n.c.DialPackets(ctx, to, service, header)
+	p, err := n.c.DialPackets(ctx, to, n.name(service), header)
 	if err != nil {
 		return nil, orVerdict(err)
 	}
@@ -118,6 +131,9 @@ func (n clientNode) DialPackets(ctx context.Context, to key.Public, service stri
 }
 
 func (n clientNode) Load(ctx context.Context, to key.Public) (Load, error) {
+	if n.service != Service {
+		return Load{}, errors.ErrUnsupported // a gate does not tell
+	}
 	s, err := n.c.Dial(ctx, to, Service, ProbeHeader())
 	if err == nil {
 		s.Close()

@@ -9,7 +9,7 @@ var (
 	// ErrNoRights is returned when the kernel refuses a change for want of CAP_NET_ADMIN.
 	ErrNoRights = errors.New("no right to change the network: run as root or with CAP_NET_ADMIN")
 	// ErrNoNFT is returned when the kernel has no nftables, or lacks a part of it that is needed.
-	ErrNoNFT = errors.New("the kernel's nftables lack something: load nf_tables, nft_masq and nft_ct " +
+	ErrNoNFT = errors.New("the kernel's nftables lack something: load nf_tables, nft_chain_nat, nft_masq, nft_ct, nft_objref, nft_limit, nft_quota and nft_reject_inet " +
 		"(OpenWrt: kmod-nft-core, kmod-nft-nat), or do NAT yourself with --no-nat")
 	// ErrNoIPv6 is returned when the kernel runs without IPv6, which mesh addresses need.
 	ErrNoIPv6 = errors.New("the kernel runs without IPv6, which mesh addresses need: boot without ipv6.disable=1")

@@ -110,7 +110,7 @@ func (r *Resolver) detect() {
 	stub := slices.ContainsFunc(servers, func(a netip.Addr) bool { return a == netip.AddrFrom4([4]byte{127, 0, 0, 53}) })
 	target, _ := filepath.EvalSymlinks(resolvPath)
 	switch {
-	case (stub || strings.HasPrefix(target, "/run/systemd/resolve/")) && found("resolvectl") && len(daemons("systemd-resolve")) > 0:
+	case (stub || strings.HasPrefix(target, "/run/systemd/resolve/")) && found("resolvectl") && resolvedHere():
 		r.back = resolverChange{Back: BackResolved}
 		return
 	case local && !stub:
@@ -169,6 +169,16 @@ func daemons(comm string) (pids []int) {
 		}
 	}
 	return pids
+}
+
+// resolvedHere reports whether systemd-resolved answers in our network namespace. Who is not root can't see whose namespace another's
+// process is in, nor, in a confined unit, the process: its listener at 127.0.0.53 says the same.
+func resolvedHere() bool {
+	if len(daemons("systemd-resolve")) > 0 {
+		return true
+	}
+	b, _ := os.ReadFile("/proc/self/net/udp") // addresses as the processor writes numbers
+	return bytes.Contains(b, []byte(" 3500007F:0035 ")) || bytes.Contains(b, []byte(" 7F000035:0035 "))
 }
 
 // dnsmasqFile is where dnsmasq reads a file of ours, and how it is made to.
@@ -433,7 +443,7 @@ func (r *Resolver) takeBack() error {
 		case BackDnsmasq:
 			err = r.dropFile(c)
 		case BackResolved:
-			if _, e := net.InterfaceByName(r.c.Device); e == nil && len(daemons("systemd-resolve")) > 0 {
+			if _, e := net.InterfaceByName(r.c.Device); e == nil && resolvedHere() {
 				err = command("resolvectl", "revert", r.c.Device)
 			}
 		}
