@@ -47,7 +47,7 @@ func run(ctx context.Context, args []string, out io.Writer) int {
 		fmt.Fprintln(os.Stderr, "demo: no binary, run make build first:", err)
 		return 1
 	}
-	d := &demo{out: out, began: time.Now(), verbose: *verbose || *check}
+	d := &demo{binary: path, out: out, began: time.Now(), verbose: *verbose || *check}
 	if d.lab, err = lab.New(lab.Config{Name: "demo", Binary: path, Log: d.step}); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		return 1

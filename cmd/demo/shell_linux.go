@@ -23,6 +23,10 @@ const ctrlC = 0x03
 func (d *demo) shell(ctx context.Context) error {
 	fmt.Fprint(d.out, "\nThis is the viscript shell of the client; everything above still runs. Try: ps, ru 1, logs node, help vpn.\n"+
 		"exit, Ctrl-D or Ctrl-C ends it all.\n\n")
+	for _, side := range [][2]string{{"client", "exit"}, {"exit", "client"}} {
+		fmt.Fprintf(d.out, "In a terminal of its own, the %s's part of a chat: %s\n", side[0], d.outside(side[0], "chat", side[1]))
+	}
+	fmt.Fprintln(d.out)
 	d.showPage(ctx)
 	c := d.box["client"].Interactive(ctx, filepath.Join(d.box["client"].Dir, "bin", "viscript"))
 	in := int(os.Stdin.Fd())

@@ -35,6 +35,7 @@ const (
 // demo is one run.
 type demo struct {
 	lab     *lab.Lab
+	binary  string
 	out     io.Writer
 	began   time.Time
 	verbose bool
@@ -146,11 +147,12 @@ func (d *demo) daemons(ctx context.Context) error {
 			return err
 		}
 	}
-	d.step("starting the manager, and the vpn and socks servers of the exit")
+	d.step("starting the manager; at the exit a messenger, and the servers of vpn and socks")
 	return errors.Join(
 		d.start(ctx, "manager", "manager", "manager", "run"),
 		d.start(ctx, "exit", "vpn", "vpn", "server", "--exit", "--allow-private", "--allow", d.key["client"]),
 		d.start(ctx, "exit", "socks", "socks", "server", "--allow", d.key["client"], "--allow-private"),
+		d.start(ctx, "exit", "messenger", "messenger", "run"),
 	)
 }
 
@@ -187,6 +189,10 @@ apps:
     path: %[1]s/skywire-vpn
     desc: all traffic through the exit
     default_args: [client, --server, "%[6]s", --exit]
+  messenger:
+    path: %[1]s/skywire-messenger
+    desc: messages to other boxes
+    default_args: [run]
   socks:
     path: %[1]s/skywire-socks
     desc: a SOCKS5 and HTTP proxy on port %[7]s, out through the exit
@@ -207,7 +213,7 @@ func (d *demo) startClient(ctx context.Context) error {
 	if err := client.WriteConfig(text); err != nil {
 		return err
 	}
-	d.step("starting viscript on the client, and by it node, vpn and socks")
+	d.step("starting viscript on the client, and by it node, vpn, socks and messenger")
 	viscript, err := client.StartSkywire("viscript", "viscript", "run")
 	if err != nil {
 		return err
@@ -230,7 +236,7 @@ func (d *demo) startClient(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, app := range []string{"vpn", "socks"} {
+	for _, app := range []string{"vpn", "socks", "messenger"} {
 		if _, err := client.Skywire(ctx, "viscript", "start", app); err != nil {
 			return err
 		}
@@ -247,7 +253,7 @@ func (d *demo) logs() {
 		fmt.Fprintf(d.out, "--- %s\n%s\n", name, p.Tail(15))
 	}
 	if client := d.box["client"]; client != nil {
-		for _, app := range []string{"node", "vpn", "socks"} {
+		for _, app := range []string{"node", "vpn", "socks", "messenger"} {
 			ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 			out, err := client.Skywire(ctx, "viscript", "logs", app, "-n", "15")
 			cancel()

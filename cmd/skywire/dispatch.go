@@ -37,6 +37,9 @@ func dispatch(ctx context.Context, argv0 string, e *applet.Env, all, tools []app
 	if a := find(all, strings.TrimPrefix(name, "skywire-")); a != nil {
 		return a.Run(ctx, e)
 	}
+	if name == luciName {
+		return luci(ctx, e, func(ctx context.Context, e *applet.Env) int { return dispatch(ctx, "skywire", e, all, tools) })
+	}
 	if len(e.Args) == 0 {
 		help(e.Stderr, all, tools)
 		return applet.BadUsage

@@ -50,6 +50,7 @@ func TestE2EBadLink(t *testing.T) {
 
 // TestE2ESmallMTU runs over a link that carries 576 bytes and says nothing about it.
 func TestE2ESmallMTU(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "mtu")
 	w.boxes("a", "r1", "b")
 	w.must(w.lab.Wire(w.end("a", "next", "10.1.0.1/24"), w.end("r1", "prev", "10.1.0.2/24")))

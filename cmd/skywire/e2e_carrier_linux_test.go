@@ -77,6 +77,7 @@ const linkTime = 10 * time.Second
 // TestE2ECarrierBlocked starts a node where UDP, and in turn TCP, are dropped: it is connected by what is left. The
 // programs between are those that people have: a CONNECT proxy, a reverse proxy.
 func TestE2ECarrierBlocked(t *testing.T) {
+	t.Parallel()
 	w := carrierWorld(t, "carblk")
 	udp, tcp, wss := w.by("udp://10.61.2.2:4443"), w.by("tcp://10.61.2.2:4443"), w.by("wss://10.61.2.2/mesh")
 	w.proxies()
@@ -143,6 +144,7 @@ http {
 // TestE2ECarrierChanges drops UDP in the middle of a transfer, and lets it pass again: the transfer goes on, over TCP and
 // back, and no byte is lost or changed.
 func TestE2ECarrierChanges(t *testing.T) {
+	t.Parallel()
 	w := carrierWorld(t, "carchg")
 	w.node("a", "--no-lan", "--peer", w.by("udp://10.61.2.2:4443"), "--peer", w.by("tcp://10.61.2.2:4443"))
 	w.reach("a", "b")

@@ -16,6 +16,7 @@ import (
 // TestE2EChain runs A-R1-B and A-R1-R2-R3-B: what a person does over a vpn works, in both directions, and no relay sees
 // any of it.
 func TestE2EChain(t *testing.T) {
+	t.Parallel()
 	for _, relays := range [][]string{{"r1"}, {"r1", "r2", "r3"}} {
 		t.Run(fmt.Sprintf("%d relays", len(relays)), func(t *testing.T) {
 			w := newWorld(t, "chain")

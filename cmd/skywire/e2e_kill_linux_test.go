@@ -13,6 +13,7 @@ import (
 // TestE2EKill kills every daemon in turn with -9 under traffic, starts it again as a supervisor would, and wants all to
 // heal by itself; at the end nothing may be left behind in any box.
 func TestE2EKill(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "kill")
 	w.diamond()
 	before := map[string]string{}
@@ -201,6 +202,7 @@ func difference(before, after string) string {
 
 // TestE2EManagerDown: without any manager a killed relay forwards again for its old paths, from what it has stored.
 func TestE2EManagerDown(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "alone")
 	w.chain("a", "r1", "b")
 	w.vpnUp("a", "b")

@@ -25,6 +25,7 @@ type loopOf struct {
 // queues; they survive a node that is killed and comes back with another number of loops, and a firewall that lets one
 // port through.
 func TestE2ELoops(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, "loops")
 	w.boxes("a", "r", "b")
 	w.must(

@@ -13,12 +13,16 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"skywire/mesh/key"
+	"skywire/mesh/member"
 )
 
 // nfpm is what makes packages, as the Makefile says.
@@ -64,9 +68,16 @@ func TestE2EDebian(t *testing.T) {
 	deb := "skywire_0.1.0-1_" + runtime.GOARCH + ".deb"
 	copyFile(t, filepath.Join(dir, deb), filepath.Join(root, "old.deb"))
 	copyFile(t, "testdata/packages/probe.sh", filepath.Join(root, "probe.sh"))
+	for _, d := range []string{"newer", "units"} {
+		must(t, os.Mkdir(filepath.Join(root, d), 0o755))
+	}
+	buildVersion(t, "99.1.0", filepath.Join(root, "newer/skywire"))
+	for _, u := range []string{"skywire-update.service", "skywire-update.timer"} {
+		copyFile(t, "../../packaging/systemd/update/"+u, filepath.Join(root, "units", u))
+	}
 	run := func(name string, args ...string) string {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
 		defer cancel()
 		c := exec.CommandContext(ctx, name, args...)
 		c.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "DEBIAN_FRONTEND=noninteractive")
@@ -83,6 +94,12 @@ func TestE2EDebian(t *testing.T) {
 	must(t, os.MkdirAll(wants, 0o755))
 	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/probe.service"), []byte(unit), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "etc/systemd/system/probe.target"), []byte("[Unit]\nRequires=basic.target\nAfter=basic.target\nWants=probe.service\n"), 0o644))
+	resolver := withResolved(t, root, func(args ...string) { run("chroot", append([]string{root}, args...)...) })
+	invite, cluster := testInvite(t)
+	must(t, os.MkdirAll(filepath.Join(root, "boot/firmware"), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "boot/firmware/skywire-join.txt"), []byte(invite+"\r\n"), 0o644)) // as an editor of Windows
+	must(t, os.WriteFile(filepath.Join(root, "boot/firmware/skywire-name.txt"), []byte("Attic-Pi\r\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, "cluster"), []byte(cluster), 0o644))
 	run("systemd-nspawn", "-q", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network",
 		"--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "systemd.unit=probe.target")
 	log, err := os.ReadFile(filepath.Join(root, "probe.log"))
@@ -91,17 +108,26 @@ func TestE2EDebian(t *testing.T) {
 	}
 	checkProbe(t, string(log), []check{
 		{"booted", "active"},
+		{"first-boot", "attic-pi 1 0"},
+		{"left-cluster", "0"},
 		{"user", "skywire"},
 		{"state", "skywire 700"},
 		{"caps", "0000000000000000"},
 		{"status", "1"},
 		{"vpn", "active"},
+		{"forwarding", "writable"},
+		{"messenger", "active answers"},
 		{"device", "fd.*/128"},
 		{"linked", "1"},
+		{"names", resolver},
 		{"upgraded", `0 0\.2\.0-1 install ok installed`},
 		{"restarted", "yes"},
 		{"config", "1"},
 		{"vpn-after", "active"},
+		{"update-packaged", "5"},
+		{"update-bad", "1 1 active"},
+		{"update-good", "0 restarted active"},
+		{"timer", `success applied 99\.1\.0 active`},
 		{"viscript", "active"},
 		{"apps", "1"},
 		{"removed", "0 0"},
@@ -116,6 +142,112 @@ func TestE2EDebian(t *testing.T) {
 	t.Logf("%d of %d pings of 50 ms answered over the upgrade", got, sent)
 	if sent-got > 40 {
 		t.Errorf("an upgrade cut the session for %d ms", (sent-got)*50)
+	}
+}
+
+// withResolved puts systemd-resolved into root, which .ci/tools has unpacked, and returns what the probe must see of it: that the
+// vpn's user, with no right over other processes, has told it who knows .mesh, and over that alone.
+func withResolved(t *testing.T, root string, run func(args ...string)) (want string) {
+	t.Helper()
+	from := "../../build/e2e/resolvers/systemd-resolved"
+	_, err := os.Stat(from)
+	_, perr := os.Stat("/usr/lib/polkit-1/polkitd")
+	if err != nil || perr != nil {
+		t.Log("without systemd-resolved or polkitd; .ci/tools fetches them")
+		return ".*"
+	}
+	if out, err := exec.CommandContext(t.Context(), "cp", "-a", from+"/.", filepath.Join(root, "usr")).CombinedOutput(); err != nil {
+		t.Fatalf("cp: %v\n%s", err, out)
+	}
+	run("systemd-sysusers", "systemd-resolve.conf")
+	conf := filepath.Join(root, "etc/resolv.conf")
+	must(t, os.RemoveAll(conf))
+	must(t, os.Symlink("/run/systemd/resolve/stub-resolv.conf", conf))
+	must(t, os.WriteFile(filepath.Join(root, "with-resolved"), nil, 0o644))
+	return `~mesh.* systemd-resolved 1`
+}
+
+// testInvite is an invite to a cluster that is nowhere, and that cluster's key.
+func testInvite(t *testing.T) (text, cluster string) {
+	t.Helper()
+	var keys [2]key.Public
+	for i := range keys {
+		k, err := key.Generate()
+		must(t, err)
+		keys[i] = k.Public()
+	}
+	v, err := member.NewInvite(keys[0], keys[1], []member.Contact{{Key: keys[1], Addr: "udp://192.0.2.1:7667"}})
+	must(t, err)
+	return v.Text(), keys[0].String()
+}
+
+// TestE2EFirstBoot runs what the boot partition is read with, by both small shells: good files are used and taken away, bad ones stay with
+// the reason beside them.
+func TestE2EFirstBoot(t *testing.T) {
+	t.Parallel()
+	bin, err := builtBinary()
+	must(t, err)
+	links := filepath.Join(t.TempDir(), "bin")
+	if out, err := exec.CommandContext(t.Context(), bin, "install-links", links).CombinedOutput(); err != nil {
+		t.Fatalf("install-links: %v\n%s", err, out)
+	}
+	invite, cluster := testInvite(t)
+	example := string(readFile(t, "../../packaging/config.yaml"))
+	for name, c := range map[string]struct {
+		files  map[string]string
+		left   []string // on the partition
+		reason string   // in skywire-error.txt
+		config string   // what it holds then
+		joined bool
+	}{
+		"nothing": {nil, nil, "", example, false},
+		"all": {
+			map[string]string{"skywire.yaml": "node:\r\n  name: x\r\n  listen: [':7777']\r\n", "skywire-name.txt": "Attic\n", "skywire-join": invite},
+			nil, "", "node:\n  name: \"attic\"\n  listen: [':7777']\n", true,
+		},
+		"bad config": {map[string]string{"skywire.yaml": "nodes: {}\n"}, []string{"skywire-error.txt", "skywire.yaml"}, "nodes", example, false},
+		"bad name":   {map[string]string{"skywire-name.txt": "$(reboot)"}, []string{"skywire-error.txt", "skywire-name.txt"}, "hyphens", example, false},
+		"bad invite": {map[string]string{"skywire-join.txt": "skywire:join?aeaaaaaa"}, []string{"skywire-error.txt", "skywire-join.txt"}, "letter", example, false},
+	} {
+		for _, shell := range [][]string{{"dash"}, {"busybox", "sh"}} {
+			t.Run(name+" "+shell[0], func(t *testing.T) {
+				if _, err := exec.LookPath(shell[0]); err != nil {
+					t.Skip(shell[0], " is missing")
+				}
+				dir := t.TempDir()
+				boot, state, config := filepath.Join(dir, "boot"), filepath.Join(dir, "state"), filepath.Join(dir, "config.yaml")
+				must(t, os.Mkdir(boot, 0o755))
+				must(t, os.WriteFile(config, []byte(example), 0o644))
+				for name, text := range c.files {
+					must(t, os.WriteFile(filepath.Join(boot, name), []byte(text), 0o644))
+				}
+				cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], "../../packaging/first-boot")...)
+				cmd.Env = append(os.Environ(), "SKYWIRE_BOOT="+boot, "SKYWIRE_CONFIG="+config, "SKYWIRE_STATE="+state, "SKYWIRE_BIN="+links, "SKYWIRE_RUN="+dir)
+				out, err := cmd.CombinedOutput()
+				if (err != nil) != (c.reason != "") {
+					t.Fatalf("%v\n%s", err, out)
+				}
+				var left []string
+				entries, err := os.ReadDir(boot)
+				must(t, err)
+				for _, e := range entries {
+					left = append(left, e.Name())
+				}
+				if !slices.Equal(left, c.left) {
+					t.Errorf("left on the partition: %q, want %q\n%s", left, c.left, out)
+				}
+				if c.reason != "" && !strings.Contains(string(readFile(t, filepath.Join(boot, "skywire-error.txt"))), c.reason) {
+					t.Errorf("the reason is %q, want %q in it", readFile(t, filepath.Join(boot, "skywire-error.txt")), c.reason)
+				}
+				if got := string(readFile(t, config)); got != c.config {
+					t.Errorf("config.yaml:\n%s\nwant\n%s", got, c.config)
+				}
+				text, err := os.ReadFile(filepath.Join(state, "cluster.json"))
+				if joined := err == nil && strings.Contains(string(text), cluster); joined != c.joined {
+					t.Errorf("joined %v, want %v: %s", joined, c.joined, text)
+				}
+			})
+		}
 	}
 }
 

@@ -2,12 +2,13 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 )
 
-var readmeLine = regexp.MustCompile(`(?m)^ +(home|away)\$ sudo skywire (.*?)(?: +#.*)?$`)
+var readmeLine = regexp.MustCompile(`(?m)^ +(home|away|both)\$ sudo skywire (.*?)(?: +#.*)?$`)
 
 // TestE2EReadme does what README.md says for two real boxes, with its own lines: home reachable by name, away behind NAT.
 func TestE2EReadme(t *testing.T) {
@@ -23,11 +24,16 @@ func TestE2EReadme(t *testing.T) {
 		w.box["away"].WriteEtc("hosts", "203.0.113.1 home.example\n"))
 	w.serve("web", "11.7.7.7:8080")
 	lines := readmeLine.FindAllStringSubmatch(read(t, "../../README.md"), -1)
-	if len(lines) != 8 {
-		t.Fatalf("%d lines of commands in README.md, not 8: look at this test", len(lines))
+	if len(lines) != 13 {
+		t.Fatalf("%d lines of commands in README.md, not 13: look at this test", len(lines))
 	}
+	link := ""
 	for _, l := range lines {
-		box, args := l[1], strings.Fields(strings.NewReplacer("HOME_KEY", w.key["home"], "AWAY_KEY", w.key["away"]).Replace(l[2]))
+		box, args := l[1], strings.Fields(strings.NewReplacer("HOME_KEY", w.key["home"], "AWAY_KEY", w.key["away"], "'skywire:contact?…'", link).Replace(l[2]))
+		if args[0] == "messenger" {
+			link = w.readmeMessenger(box, args, link)
+			continue
+		}
 		switch args[1] {
 		case "run", "server", "client":
 			p := w.start(box, args[0]+" "+args[1], args...)
@@ -50,4 +56,29 @@ func TestE2EReadme(t *testing.T) {
 		_, err := w.box["away"].Exec(ctx, "curl", "-sS", "-f", "-m", "5", "--proxy", "socks5h://127.0.0.1:1080", "http://11.7.7.7:8080/")
 		return err
 	})
+}
+
+// readmeMessenger does a line about messages; the link that one prints is for the next.
+func (w *world) readmeMessenger(box string, args []string, link string) string {
+	w.t.Helper()
+	switch args[1] {
+	case "run": // on both
+		for _, box := range []string{"home", "away"} {
+			w.messenger(box)
+		}
+	case "tail":
+		w.wait("what away said", func(ctx context.Context) error {
+			out, err := w.box[box].Skywire(ctx, "messenger", "tail") // without -f, to end
+			if err == nil && !strings.Contains(out, "the pump runs again") {
+				err = fmt.Errorf("got %q", out)
+			}
+			return err
+		})
+	default:
+		out := strings.TrimSpace(w.skywire(box, args...))
+		if args[2] == "invite" {
+			return out
+		}
+	}
+	return link
 }

@@ -19,9 +19,9 @@ import (
 const roamLimit = time.Second
 
 // TestE2ERoaming: a box that moves from one address, route and interface to another keeps its sessions; neither a flow of packets
-// nor a TCP connection through the vpn stands still for a second, and not a byte is lost.
+// nor a TCP connection through the vpn stands still for a second, and not a byte is lost. It has the machine for itself: the second is
+// the point.
 func TestE2ERoaming(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t, "roam")
 	w.plain("net")
 	w.boxes("a", "b")

@@ -418,9 +418,9 @@ func (v *live) asUser(uid int) {
 		v.t.Fatal(err)
 	}
 	v.t.Cleanup(func() { os.RemoveAll(dir) })
-	b, err := os.ReadFile(v.binary)
+	from := v.binary
 	v.binary = filepath.Join(dir, "skywire")
-	if err := errors.Join(err, os.Chmod(dir, 0o755), os.WriteFile(v.binary, b, 0o755)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o755), copyProgram(v.t, from, v.binary)); err != nil {
 		v.t.Fatal(err)
 	}
 }

@@ -36,7 +36,7 @@ func TestE2EWeb(t *testing.T) {
 	v := newWebViscript(t)
 	invited := v.invite()
 	b := newBrowser(t, chromium, invited)
-	b.until(`document.querySelector('#main') && !document.querySelector('#main').hidden`)
+	b.until(`document.querySelector('#main') && !document.querySelector('#main').hidden && document.querySelector('#app').value === 'count'`)
 	b.do(`document.querySelector('#start button').click()`)
 	b.until(`/line [0-9]+ <img/.test(document.querySelector('#log').textContent)`)
 	if n := b.do(`document.images.length`); n != "0" {

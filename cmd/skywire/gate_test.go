@@ -111,11 +111,12 @@ func TestDirections(t *testing.T) {
 		{"socks", []string{"mesh/app", "mesh/key"}},
 		{"supervisor/", []string{"signal", "signal/"}},
 		{"supervisor", []string{"signal", "signal/"}},
-		{"mesh/wire", []string{"mesh/key"}},
+		{"mesh/wire", []string{"mesh/field", "mesh/key"}},
 		{"mesh/key", nil},
 		{"mesh/session", []string{"mesh/key", "mesh/wire"}},
 		{"mesh/route", []string{"mesh/key", "mesh/wire"}},
 		{"mesh/app", []string{"mesh/key", "signal"}},
+		{"packaging/update", []string{"mesh/app", "mesh/key", "mesh/link/wss"}}, // wss: its reading of an HTTP head
 		{"cmd/internal/applet", []string{"mesh/app", "signal"}},
 	}
 	for name, p := range packages(t) {

@@ -20,12 +20,15 @@ import (
 func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for _, name := range []string{
-		"skywire", "viscript", "node", "manager", "vpn", "socks", "apptracker",
-		"skywire-node", "skywire-manager", "skywire-vpn", "skywire-socks", "skywire-apptracker",
+		"skywire", "viscript", "node", "manager", "vpn", "socks", "apptracker", "messenger",
+		"skywire-node", "skywire-manager", "skywire-vpn", "skywire-socks", "skywire-apptracker", "skywire-messenger",
 		"meshnet-run-node", "meshnet-run-socks-client", "meshnet-run-socks-server", "meshnet-run-vpn-client",
 		"meshnet-run-vpn-server", "meshnet-run-apptracker",
 	} {
 		commands[name] = main
+	}
+	if os.Getenv("SKYWIRE_VM_INSIDE") != "" {
+		commands = nil // each would be a copy of this file, in the memory of TestE2EKernel's machine
 	}
 	testscript.Main(m, commands)
 }

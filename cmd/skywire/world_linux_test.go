@@ -48,6 +48,16 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
+// copyProgram copies a program in a process of its own: a child of this one that another test starts meanwhile would hold the new file
+// open for writing, and whoever ran it would be told "text file busy".
+func copyProgram(t testing.TB, from, to string) error {
+	out, err := exec.CommandContext(t.Context(), "cp", from, to).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("cp %s %s: %w: %s", from, to, err, out)
+	}
+	return os.Chmod(to, 0o755)
+}
+
 // world is a lab with nodes in it.
 type world struct {
 	t    testing.TB

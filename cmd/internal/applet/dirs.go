@@ -31,6 +31,9 @@ func (p place) defaults(e *Env) (config, state, run string) {
 	}
 	home := e.Getenv("HOME")
 	if home == "" {
+		home = e.Getenv("USERPROFILE") // Windows
+	}
+	if home == "" {
 		home = filepath.Join(p.temp, "skywire-"+strconv.Itoa(p.uid))
 	}
 	or := func(name, fallback string) string {

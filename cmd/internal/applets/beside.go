@@ -17,6 +17,7 @@ import (
 	"skywire/mesh/app"
 	"skywire/mesh/key"
 	"skywire/signal"
+	"skywire/signal/auto"
 	"skywire/supervisor/config"
 )
 
@@ -60,6 +61,15 @@ func awaitNode(ctx context.Context, f *applet.Flags, wait time.Duration) (*app.C
 		case <-retry.C:
 		}
 	}
+}
+
+// startWait is how long a daemon waits for the node of its box. Viscript or a service manager may have started both in the same moment;
+// a person is told at once.
+func startWait(e *applet.Env) time.Duration {
+	if _, ok := auto.ID(); ok || e.Getenv("NOTIFY_SOCKET") != "" {
+		return 5 * time.Second
+	}
+	return 0
 }
 
 // askNode does what asks the node of this box, and returns the exit status.

@@ -24,11 +24,8 @@ import (
 	"skywire/mesh/store"
 )
 
-// Files of a manager in its state directory.
-const (
-	clusterKeyName = "cluster.key"
-	adminKeyName   = "admin.key"
-)
+// adminKeyName is the file of an admin's key in the state directory.
+const adminKeyName = "admin.key"
 
 // ownLife is the longest life that the first admin may give: ten times what it gives unless told otherwise.
 const ownLife = 10 * member.DefaultLife
@@ -194,14 +191,14 @@ func (c founding) sign(cluster, admin *key.Private, self key.Public) (raws [][]b
 	s := member.New(member.Config{Cluster: cluster.Public()}, at)
 	list := member.AdminList{Number: 1, Issued: s.Stamp(at), Admins: []member.Admin{{
 		Key: admin.Public(), Powers: member.MayIssue | member.MayRevoke | member.MayTell,
-		Roles: member.RoleMember | member.RoleManager | member.RoleRelay | member.RoleExit, Life: ownLife, IPv4: c.block, AnyTag: true,
+		Roles: member.AllRoles, Life: ownLife, IPv4: c.block, AnyTag: true,
 	}}}
 	raw, err := list.Sign(cluster)
 	if err != nil {
 		return nil, err
 	}
 	cert := member.Certificate{
-		Cluster: s.Network(), Node: self, Roles: member.RoleMember | member.RoleManager, Serial: uint64(s.Stamp(at)) << 24,
+		Cluster: s.Network(), Node: self, Roles: member.RoleMember | member.RoleManager | member.RoleMessenger | member.RoleBorder, Serial: uint64(s.Stamp(at)) << 24,
 		Issued: s.Stamp(at), NotAfter: s.Stamp(at) + int64(member.DefaultLife/time.Second), IPv4: s.FreeIPv4(c.block), Name: c.name,
 	}
 	second, err := cert.Sign(s.Network(), admin)

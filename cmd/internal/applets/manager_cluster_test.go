@@ -123,7 +123,7 @@ func TestClusterWords(t *testing.T) {
 		{[]string{"cluster", "sign-admin", "x"}, applet.BadUsage, "key of 1 letters"},
 		{[]string{"cluster", "show"}, applet.NotRunning, "skywire node run"},
 		{[]string{"cluster", "import", "!"}, applet.BadUsage, "wrong letter"},
-		{[]string{"invite", "--role", "king"}, applet.BadUsage, "relay, exit or manager"},
+		{[]string{"invite", "--role", "king"}, applet.BadUsage, "relay, exit, messenger, border or manager"},
 		{[]string{"invite", "--addr", "a@b"}, applet.BadUsage, "--addr a@b"},
 		{[]string{"invite"}, applet.NotRunning, "skywire node run"},
 		{[]string{"revoke"}, applet.BadUsage, "too few arguments"},

@@ -71,7 +71,7 @@ func managerInvite(ctx context.Context, e *applet.Env) int {
 	var tags, roles, addrs []string
 	name := f.String("name", "", "`NAME` of the node in the cluster")
 	f.ListVar(&tags, "tag", "`TAG` of the node (repeatable)")
-	f.ListVar(&roles, "role", "`ROLE` beside member: relay, exit or manager (repeatable)")
+	f.ListVar(&roles, "role", "`ROLE` beside member: relay, exit, messenger, border or manager (repeatable)")
 	f.ListVar(&addrs, "addr", "where the joiner begins: `[KEY@]ADDR`, this node's key if none (repeatable, 3 at most)")
 	uses := f.Int("uses", 1, "`N` nodes may join with it")
 	expires := f.Duration("expires", 24*time.Hour, "`TIME` after which it is void")
@@ -81,7 +81,7 @@ func managerInvite(ctx context.Context, e *applet.Env) int {
 	for _, r := range roles {
 		word := member.RoleWord(r)
 		if word == 0 && err == nil {
-			err = applet.Usagef("--role %s: relay, exit or manager", r)
+			err = applet.Usagef("--role %s: relay, exit, messenger, border or manager", r)
 		}
 		p.Roles |= word
 	}

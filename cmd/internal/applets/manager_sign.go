@@ -38,7 +38,7 @@ func clusterSignAdmin(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "manager cluster sign-admin", "KEY [--may P]… [--cluster-key FILE] [flags]", signAdminAbout)
 	var c signAdmin
 	f.ListVar(&c.may, "may", "a `POWER`: issue, revoke, time, operate, admin (repeatable)")
-	f.ListVar(&c.roles, "role", "a `ROLE` that it may give: member, relay, exit, manager (repeatable; default member)")
+	f.ListVar(&c.roles, "role", "a `ROLE` that it may give: member, relay, exit, messenger, border, manager (repeatable; default member)")
 	f.ListVar(&c.tags, "tag", "a `TAG` that it may give, * for any (repeatable)")
 	f.StringVar(&c.ipv4, "ipv4", "", "IPv4 addresses that it may give, a `CIDR` of its own; none: no addresses (default: the next free /16 of 100.64.0.0/10)")
 	f.StringVar(&c.file, "cluster-key", "", "the cluster key's `FILE` (default: cluster.key in --state)")
@@ -113,7 +113,7 @@ func (c *signAdmin) entry(k key.Public) (a member.Admin, err error) {
 	for _, w := range c.roles {
 		r := member.RoleWord(w)
 		if r == 0 {
-			return a, applet.Usagef("--role %s: member, relay, exit or manager", w)
+			return a, applet.Usagef("--role %s: member, relay, exit, messenger, border or manager", w)
 		}
 		a.Roles |= r
 	}

@@ -129,11 +129,13 @@ func TestManagerWithItsNode(t *testing.T) {
 	if k, err := key.Parse(strings.TrimSpace(stdout)); err != nil || k != id.Key {
 		t.Errorf("id: %q, %v; want %s", stdout, err, id.Key)
 	}
-	code, stdout, stderr := runApplet(t.Context(), managerApplet(), box, "nodes", "--json")
-	var nodes []manager.NodeInfo
-	if err := json.Unmarshal([]byte(stdout), &nodes); code != 0 || err != nil || len(nodes) != 1 || nodes[0].Name != "boss" || !nodes[0].Online {
-		t.Errorf("nodes: %d, %s %s", code, stdout, stderr)
-	}
+	var code int
+	var stderr string
+	eventually(t, "its node to be online by its name", func() bool {
+		code, stdout, stderr = runApplet(t.Context(), managerApplet(), box, "nodes", "--json")
+		var nodes []manager.NodeInfo
+		return json.Unmarshal([]byte(stdout), &nodes) == nil && code == 0 && len(nodes) == 1 && nodes[0].Name == "boss" && nodes[0].Online
+	})
 	if code, stdout, stderr = runApplet(t.Context(), managerApplet(), box, "nodes"); code != 0 || !strings.Contains(stdout, "online") {
 		t.Errorf("nodes: %d, %s %s", code, stdout, stderr)
 	}

@@ -383,17 +383,22 @@ func ask(ctx context.Context, f *applet.Flags, question func(ctx context.Context
 
 // show asks one method and prints its result.
 func show[T any](ctx context.Context, f *applet.Flags, method string, params any, print func(T) error) int {
+	var v T
+	return showInto(ctx, f, method, params, &v, func() error { return print(v) })
+}
+
+// showInto is show without its type, so that it is compiled once.
+func showInto(ctx context.Context, f *applet.Flags, method string, params, v any, print func() error) int {
 	return ask(ctx, f, func(ctx context.Context, c *app.Client) error {
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
-		var v T
-		if err := c.Call(ctx, method, params, &v); err != nil {
+		if err := c.Call(ctx, method, params, v); err != nil {
 			return err
 		}
 		if f.JSON {
 			return f.Env().PrintJSON(v)
 		}
-		return print(v)
+		return print()
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -67,6 +68,8 @@ next when it fails. Several --server are tried in their order. "skywire socks se
 program is answered before the exit is, so its first bytes travel with the target, a round trip earlier; a target that
 cannot be reached then shows as a broken connection in place of an error.
 
+What a peered cluster exports is an exit too: --server lan@oslo, a subnet or an exit of theirs (skywire node services).
+
 The first rule that matches decides: --rule 'CONDITION[,CONDITION…]=ACTION'. Conditions: suffix:DOMAIN, name:HOST,
 cidr:NET (addresses only, names are resolved at the exit), port:N or N-M, user:NAME, from:NET, net:tcp|udp, any; several
 values with | between them. Actions: direct, block, exit, or NODE[,NODE…].
@@ -90,7 +93,7 @@ func socksClient(ctx context.Context, e *applet.Env) int {
 	f.StringVar(&v.Transparent, "transparent", "", "`HOW:PORT` of diverted connections: tproxy or redirect")
 	device := f.String("device", "br-lan", "with --print-rules, the device `NAME` that the diverted boxes are behind")
 	print := f.Bool("print-rules", false, "print the firewall script for --transparent and end")
-	f.ListVar((*[]string)(&v.Server), "server", "the exit: `NODE` as key, petname, name.mesh or mesh address; or auto (repeatable, in order)")
+	f.ListVar((*[]string)(&v.Server), "server", "the exit: `NODE` as key, petname, name.mesh or mesh address; or auto (repeatable, in order); or NAME@CLUSTER alone")
 	f.ListVar(&v.Rules, "rule", "`RULE` CONDITION[,CONDITION…]=direct|block|exit|NODE (repeatable, the first that matches)")
 	f.BoolVar(&v.Optimistic, "optimistic", false, "answer programs at once, so that their first bytes travel with the target")
 	f.StringVar(&v.User, "user", "", "`NAME` that programs have to give")
@@ -119,6 +122,19 @@ func socksClient(ctx context.Context, e *applet.Env) int {
 	return f.Duty(ctx, func(ctx context.Context) error { return runSocksClient(ctx, f, *v) })
 }
 
+// socksService tells servers of this mesh from what a peered cluster exports, NAME@CLUSTER, and returns the service and the
+// nodes to ask for it.
+func socksService(servers []string) (service string, nodes []string, err error) {
+	exported := func(s string) bool { return strings.Index(s, "@") > 0 }
+	switch {
+	case len(servers) == 1 && exported(servers[0]):
+		return servers[0], []string{"auto"}, nil
+	case slices.ContainsFunc(servers, exported):
+		return "", nil, applet.Usagef("--server NAME@CLUSTER stands alone: run a second proxy for the others")
+	}
+	return proxy.Service, servers, nil
+}
+
 func socksPrintRules(e *applet.Env, transparent, device string) error {
 	if transparent == "" {
 		return applet.Usagef("--print-rules goes with --transparent tproxy:PORT or redirect:PORT")
@@ -140,13 +156,17 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	if err != nil {
 		return applet.WithCode(applet.BadUsage, err)
 	}
-	node, err := awaitNode(ctx, f, 0)
+	service, servers, err := socksService(v.Server.words())
+	if err != nil {
+		return err
+	}
+	node, err := awaitNode(ctx, f, startWait(f.Env()))
 	if err != nil {
 		return err
 	}
 	defer node.Close()
 	p, err := proxy.NewClient(proxy.ClientConfig{
-		Node: proxy.ForClient(node), Listen: v.Listen, Transparent: v.Transparent, Servers: v.Server.words(), Rules: rules,
+		Node: proxy.ForClient(node, service), Listen: v.Listen, Transparent: v.Transparent, Servers: servers, Rules: rules,
 		Optimistic: v.Optimistic, Credentials: cred, Open: v.Open, Connections: v.Connections,
 		Finders: socksFinders(node, v.Trackers), Names: publish.NewFinder(node), Log: f.Logger(),
 	})
@@ -156,7 +176,7 @@ func runSocksClient(ctx context.Context, f *applet.Flags, v socksClientConfig) e
 	if err != nil {
 		return applet.WithCode(applet.BadUsage, err)
 	}
-	for _, s := range v.Server.words() {
+	for _, s := range servers {
 		if err := socksKnown(ctx, node, s); err != nil {
 			return err
 		}

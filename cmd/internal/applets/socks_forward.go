@@ -55,7 +55,7 @@ func socksForward(ctx context.Context, e *applet.Env) int {
 }
 
 func runSocksForward(ctx context.Context, f *applet.Flags, v socksForwardConfig, all []publish.Forward) error {
-	node, err := awaitNode(ctx, f, 0)
+	node, err := awaitNode(ctx, f, startWait(f.Env()))
 	if err != nil {
 		return err
 	}

@@ -102,7 +102,7 @@ func publishAllow(ctx context.Context, node *app.Client, specs []publish.Spec, w
 }
 
 func runSocksPublish(ctx context.Context, f *applet.Flags, v socksPublishConfig, specs []publish.Spec) error {
-	node, err := awaitNode(ctx, f, 0)
+	node, err := awaitNode(ctx, f, startWait(f.Env()))
 	if err != nil {
 		return err
 	}

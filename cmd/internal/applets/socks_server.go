@@ -88,7 +88,7 @@ func runSocksServer(ctx context.Context, f *applet.Flags, v socksServerConfig) e
 	if err := checkTrackers(v.Trackers); err != nil {
 		return err
 	}
-	node, err := awaitNode(ctx, f, 0)
+	node, err := awaitNode(ctx, f, startWait(f.Env()))
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func All() []applet.Applet {
 
 // Tools are the words of the skywire command itself that are no daemons.
 func Tools() []applet.Applet {
-	return []applet.Applet{doctorApplet(), simApplet(), absent("manager"), absent("apptracker"), absent("completion"), manApplet()}
+	return []applet.Applet{doctorApplet(), simApplet(), updateApplet(), absent("manager"), absent("apptracker"), absent("messenger"), absent("completion"), manApplet()}
 }
 
 // serverSections are none: nothing here reads those of the applets that are not here.

@@ -134,7 +134,7 @@ func linkDirs(self string) []string {
 // sectionNames are the sections of config.yaml that applets own.
 func sectionNames() []string {
 	// of later versions, and what a small build has not: a file that has them is no error
-	names := []string{"messenger", "meter", "manager", "apptracker"}
+	names := []string{"messenger", "meter", "manager", "apptracker", updateName}
 	for _, a := range All() {
 		names = append(names, a.Name)
 	}
@@ -144,7 +144,7 @@ func sectionNames() []string {
 // sections are those of config.yaml that applets decode, with what into.
 func sections() map[string]any {
 	all := serverSections()
-	all[nodeName], all["vpn"], all["socks"] = &nodeConfig{}, &vpnConfig{}, &socksConfig{}
+	all[nodeName], all["vpn"], all["socks"], all[updateName] = &nodeConfig{}, &vpnConfig{}, &socksConfig{}, &updateConfig{}
 	return all
 }
 

@@ -116,7 +116,7 @@ func runVPN(ctx context.Context, f *applet.Flags, c *vpnConfig) error {
 	if err := vpnLock(f, cfg); err != nil {
 		return err
 	}
-	node, err := awaitNode(ctx, f, 0)
+	node, err := awaitNode(ctx, f, startWait(f.Env()))
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,14 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -181,4 +184,73 @@ func TestGuard(t *testing.T) {
 		}
 		return nil
 	}))
+}
+
+// TestNumberOfAnother ends a program whose number, and its group's, another has by now, as happens where numbers come round within
+// minutes. In a process namespace of its own, where it decides who gets which number.
+func TestNumberOfAnother(t *testing.T) {
+	if os.Getenv("LAB_NUMBERS") == "" {
+		t.Parallel()
+		if os.Geteuid() != 0 {
+			t.Skip("needs root")
+		}
+		// The shell is process 1 there and waits for orphans.
+		c := exec.Command("sh", "-c", `"$0" -test.run='^TestNumberOfAnother$'; exit $?`, os.Args[0])
+		c.Env = append(os.Environ(), "LAB_NUMBERS=1")
+		c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS}
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	must(t, unix.Mount("", "/proc", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("proc", "/proc", "proc", 0, ""))
+	l := newLab(t, "numbers")
+	b, err := l.Boxes("a", "b")
+	must(t, err)
+	short, err := b["a"].Start("short", "true")
+	must(t, err)
+	<-short.Done()
+	// One that leads the group of that number, and one that is left of such a group, in another box.
+	for name, line := range map[string]string{"leader": "sleep 1000", "rest": "sleep 1000 & exit"} {
+		var other *Process
+		for range 100 { // other threads of this program take numbers too
+			must(t, os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(short.PID()-1)), 0))
+			other, err = b["b"].Start(name, "sh", "-c", "echo up; "+line)
+			must(t, err)
+			if other.PID() == short.PID() {
+				break
+			}
+			other.Kill()
+		}
+		if other.PID() != short.PID() {
+			t.Fatal("numbers can't be given here")
+		}
+		if name == "rest" {
+			<-other.Done()
+		}
+		short.Kill()
+		if !lives(other.PID()) {
+			t.Errorf("%s was killed for another: %s", name, other.Output())
+		}
+		other.Kill()
+		must(t, Wait(t.Context(), 5*time.Second, name+" ends by its own", func(context.Context) error {
+			if lives(other.PID()) {
+				return errors.New("it lives")
+			}
+			return nil
+		}))
+	}
+}
+
+// lives reports whether a process of the group lives.
+func lives(group int) bool {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		b, _ := os.ReadFile(file)
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // state, parent, group
+		if len(f) > 2 && f[2] == strconv.Itoa(group) && f[0] != "Z" && f[0] != "X" {
+			return true
+		}
+	}
+	return false
 }

@@ -72,7 +72,35 @@ func (p *Process) Kill() {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
-	_ = syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL) // the rest of its group, if any
+	p.killRest()
+}
+
+// killRest ends what is left of the program's group in the box. It must not trust the group's number: the program was waited for,
+// perhaps minutes ago, and once its group is empty the kernel gives the number to others, of other labs or none.
+func (p *Process) killRest() {
+	number := p.cmd.Process.Pid
+	if syscall.Kill(number, 0) == nil || syscall.Kill(-number, 0) != nil {
+		return // somebody new has the number, so nobody of the group is left; or there is no such group
+	}
+	home, err := os.Stat("/run/netns/" + p.Box.NS)
+	if err != nil {
+		return
+	}
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	for _, file := range stats {
+		b, err := os.ReadFile(file)
+		f := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:])) // state, parent, group
+		if err != nil || len(f) < 3 || f[2] != strconv.Itoa(number) {
+			continue
+		}
+		dir := filepath.Dir(file)
+		if at, err := os.Stat(dir + "/ns/net"); err != nil || !os.SameFile(at, home) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(dir)); err == nil {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // KillAlone sends SIGKILL to the program and leaves its children.
