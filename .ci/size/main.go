@@ -1,6 +1,7 @@
 // Command size says which packages the bytes of a Go program for Linux lie in: code, the runtime's tables about that code
 // (line numbers, stack maps), and data. It reads a program that still has its symbols (no -s) and sets what it finds
-// against a committed list, so that growth has a name. It judges no budget; the Makefile does.
+// against a committed list, so that growth has a name. With a list of parts it holds each to a budget of its own; those of the
+// whole file are the Makefile's.
 package main
 
 import (
@@ -18,14 +19,15 @@ import (
 func main() {
 	base := flag.String("base", "", "list to compare with: print what grew and what shrank")
 	top := flag.Int("top", 0, "print only the N largest, or with -base the N largest changes")
+	groups := flag.String("groups", "", "with -base: file of parts and their budgets; one that is over is an error")
 	flag.Parse()
-	if err := run(os.Stdout, flag.Arg(0), *base, *top); err != nil {
+	if err := run(os.Stdout, flag.Arg(0), *base, *groups, *top); err != nil {
 		fmt.Fprintln(os.Stderr, "size:", err)
 		os.Exit(1)
 	}
 }
 
-func run(w io.Writer, program, base string, top int) error {
+func run(w io.Writer, program, base, groups string, top int) error {
 	f, err := elf.Open(program)
 	if err != nil {
 		return err
@@ -45,7 +47,14 @@ func run(w io.Writer, program, base string, top int) error {
 		return err
 	}
 	compare(w, old, sizes, top)
-	return nil
+	if groups == "" {
+		return nil
+	}
+	all, err := readGroups(groups)
+	if err != nil {
+		return err
+	}
+	return judge(w, all, old, sizes)
 }
 
 // parts are the bytes of one package in the file.
