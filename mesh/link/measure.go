@@ -325,15 +325,19 @@ func (s *Links) pingWait(l *Link) time.Duration {
 
 // pingsLost tells whether so many pings in a row are unanswered that the link is down. While the neighbour is heard it may be that
 // the line has just become slow, and the answers are under way: it has three times as long. On a slow line of which a third is lost
-// each way half of the pings are unanswered, and five in a row every minute.
+// each way half of the pings are unanswered, five in a row every minute, and three times as many about once in a busy day; where the
+// neighbour is heard it takes six times as many.
 func (s *Links) pingsLost(now time.Duration, l *Link) bool {
 	p, most := &l.ping, s.timers.LostPings
-	if l.Slow() {
-		return p.lost >= 3*most
-	}
 	rx, _ := s.host.Traffic(l)
-	heard := max(rx, l.lastRx)
-	if p.lost >= most && heard > p.first && now-heard < time.Duration(most)*s.timers.PingLost {
+	silent := now - max(rx, l.lastRx)
+	heard := silent < now-p.first
+	switch {
+	case l.Slow() && heard:
+		return p.lost >= 6*most
+	case l.Slow():
+		return p.lost >= 3*most
+	case p.lost >= most && heard && silent < time.Duration(most)*s.timers.PingLost:
 		return now-p.first >= 3*time.Duration(most)*max(s.timers.PingLost, 3*p.srtt)
 	}
 	return p.lost >= most
