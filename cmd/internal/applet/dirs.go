@@ -29,12 +29,13 @@ func (p place) defaults(e *Env) (config, state, run string) {
 	case p.root:
 		return "/etc/skywire/config.yaml", "/var/lib/skywire", "/run/skywire"
 	}
+	own := filepath.Join(p.temp, "skywire-"+strconv.Itoa(p.uid))
 	home := e.Getenv("HOME")
 	if home == "" {
 		home = e.Getenv("USERPROFILE") // Windows
 	}
 	if home == "" {
-		home = filepath.Join(p.temp, "skywire-"+strconv.Itoa(p.uid))
+		home = own
 	}
 	or := func(name, fallback string) string {
 		if d := e.Getenv(name); filepath.IsAbs(d) {
@@ -44,6 +45,6 @@ func (p place) defaults(e *Env) (config, state, run string) {
 	}
 	config = filepath.Join(or("XDG_CONFIG_HOME", filepath.Join(home, ".config", "skywire")), "config.yaml")
 	state = or("XDG_STATE_HOME", filepath.Join(home, ".local", "state", "skywire"))
-	run = or("XDG_RUNTIME_DIR", filepath.Join(p.temp, "skywire-"+strconv.Itoa(p.uid)))
+	run = or("XDG_RUNTIME_DIR", own)
 	return config, state, run
 }

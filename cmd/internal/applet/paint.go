@@ -80,13 +80,17 @@ func colourOf(cell string) string {
 		}
 		return ""
 	}
-	switch cell {
-	case "running", "ready", "up", "online", "true", "active", "member":
-		return green
-	case "starting", "stopping", "backoff", "connecting", "pending", "waiting", "suspect", "guest":
-		return yellow
-	case "failed", "down", "offline", "refused", "revoked", "dead", "lost":
-		return red
+	for _, s := range states {
+		if strings.Contains(s.cells, " "+cell+" ") {
+			return s.colour
+		}
 	}
 	return ""
+}
+
+// states have each state between two spaces.
+var states = [...]struct{ colour, cells string }{
+	{green, " running ready up online true active member "},
+	{yellow, " starting stopping backoff connecting pending waiting suspect guest "},
+	{red, " failed down offline refused revoked dead lost "},
 }

@@ -48,16 +48,13 @@ func (r *Rate) UnmarshalText(b []byte) error {
 func (r Rate) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 func (r Rate) String() string {
-	switch bits := float64(r) * 8; {
-	case r == 0:
+	if r == 0 {
 		return "0"
-	case bits >= 1e9:
-		return strconv.FormatFloat(bits/1e9, 'f', -1, 64) + "Gbit"
-	case bits >= 1e6:
-		return strconv.FormatFloat(bits/1e6, 'f', -1, 64) + "Mbit"
-	case bits >= 1e3:
-		return strconv.FormatFloat(bits/1e3, 'f', -1, 64) + "kbit"
-	default:
-		return strconv.FormatFloat(bits, 'f', -1, 64) + "bit"
 	}
+	n, prefixes := float64(r)*8, "kMG"
+	prefix := ""
+	for ; n >= 1e3 && prefixes != ""; n /= 1e3 {
+		prefix, prefixes = prefixes[:1], prefixes[1:]
+	}
+	return strconv.FormatFloat(n, 'f', -1, 64) + prefix + "bit"
 }

@@ -68,12 +68,8 @@ func tailMessages(ctx context.Context, f *applet.Flags, p messenger.MsgParams, d
 			began = true
 			f.Env().Talk(messengerName, "the messenger ended; waiting for it")
 		}
-		t := time.NewTimer(tailRetry)
-		select {
-		case <-ctx.Done():
-			t.Stop()
+		if !pauseFor(ctx, tailRetry) {
 			return ctx.Err()
-		case <-t.C:
 		}
 	}
 }

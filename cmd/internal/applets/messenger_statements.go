@@ -4,6 +4,7 @@ package applets
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -12,8 +13,9 @@ import (
 )
 
 const messengerStatementsAbout = `Lists the signed statements of ledgers that came by message, the newest last. No app here reads them: they are kept as they came, and
-their senders are told so. statements show ID shows one whole (with --json the body is base64), statements drop ID makes room: at most
-256 are kept, 64 of one account. Nothing here has looked at what they say or at who signed it; FROM is who brought it.`
+their senders are told so. statements show ID shows one whole (with --json its account and device too, and the body in base64),
+statements drop ID makes room: at most 256 are kept, 64 of one account. Nothing here has looked at what they say or at who signed it;
+FROM is who brought it.`
 
 func messengerStatements(ctx context.Context, e *applet.Env) int {
 	f := applet.NewFlags(e, "messenger statements", "[show ID|drop ID] [--json]", messengerStatementsAbout)
@@ -24,6 +26,13 @@ func messengerStatements(ctx context.Context, e *applet.Env) int {
 	if err != nil {
 		return f.Exit(err)
 	}
+	table := func(all ...messenger.StatementInfo) error {
+		t := e.NewTable("ID", "TIME", "FROM", "BYTES")
+		for _, x := range all {
+			t.Row(x.ID[:min(10, len(x.ID))], x.Time.Local().Format("01-02 15:04:05"), shown(x.With, "", x.Account.String()), x.Bytes)
+		}
+		return t.Flush()
+	}
 	if len(words) == 2 {
 		var one messenger.StatementInfo
 		return tellMessenger(ctx, f, "statement."+words[0], messenger.StatementParams{ID: words[1]}, &one, func() error {
@@ -31,22 +40,11 @@ func messengerStatements(ctx context.Context, e *applet.Env) int {
 				fmt.Fprintf(e.Stderr, "messenger: statement %s is dropped\n", one.ID)
 				return nil
 			}
-			return printLedgerStatement(e, &one)
+			err := table(one)
+			_, printed := fmt.Fprintln(e.Stdout, strconv.QuoteToASCII(string(one.Body))) // a stranger's bytes don't go to a terminal as they are
+			return errors.Join(err, printed)
 		})
 	}
 	var all []messenger.StatementInfo
-	return tellMessenger(ctx, f, "statement.list", nil, &all, func() error {
-		t := e.NewTable("ID", "TIME", "FROM", "BYTES")
-		for _, x := range all {
-			t.Row(x.ID[:min(10, len(x.ID))], x.Time.Local().Format("01-02 15:04:05"), shown(x.With, "", x.Account.String()), x.Bytes)
-		}
-		return t.Flush()
-	})
-}
-
-// printLedgerStatement quotes the body: a stranger's bytes don't go to a terminal as they are.
-func printLedgerStatement(e *applet.Env, x *messenger.StatementInfo) error {
-	_, err := fmt.Fprintf(e.Stdout, "id       %s\nfrom     %s\naccount  %s\ndevice   %s\ncame     %s\nbytes    %d\nbody     %s\n",
-		x.ID, shown(x.With, "", x.Account.String()), x.Account, x.Device, x.Time.Local().Format("2006-01-02 15:04:05"), x.Bytes, strconv.QuoteToASCII(string(x.Body)))
-	return err
+	return tellMessenger(ctx, f, "statement.list", nil, &all, func() error { return table(all...) })
 }
