@@ -253,7 +253,7 @@ func (c *Changer) judge(ctx context.Context, j *Journal, s Service) error {
 	err := s.Restart(ctx)
 	c.at("restarted")
 	if err == nil {
-		err = c.watch(ctx, s, j.Trial.To)
+		err = c.watch(ctx, s, j.Trial.To, c.Gate)
 	}
 	c.at("judged")
 	if err != nil {
@@ -271,9 +271,12 @@ func (c *Changer) judge(ctx context.Context, j *Journal, s Service) error {
 	return nil
 }
 
+// backGate is how long the old program has at least to be well again: there is nothing else to try.
+const backGate = 10 * time.Second
+
 // watch returns nil when the service has been well for a while, and what is missing when the time is over.
-func (c *Changer) watch(ctx context.Context, s Service, version string) error {
-	ctx, cancel := context.WithTimeout(ctx, c.Gate)
+func (c *Changer) watch(ctx context.Context, s Service, version string, gate time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, gate)
 	defer cancel()
 	long := c.Settle
 	if long == 0 {
@@ -296,7 +299,7 @@ func (c *Changer) watch(ctx context.Context, s Service, version string) error {
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return fmt.Errorf("not well within %v: %w", c.Gate, last)
+			return fmt.Errorf("not well within %v: %w", gate, last)
 		}
 	}
 }
@@ -319,7 +322,7 @@ func (c *Changer) goBack(ctx context.Context, j *Journal, s Service, result, rea
 	err := s.Restart(ctx)
 	c.at("back and restarted")
 	if err == nil {
-		if werr := c.watch(ctx, s, t.From); werr != nil {
+		if werr := c.watch(ctx, s, t.From, max(c.Gate, backGate)); werr != nil {
 			err = fmt.Errorf("%s is back and not well either: %w", t.From, werr)
 		}
 	}
