@@ -100,8 +100,11 @@ func TestE2EDebian(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(root, "boot/firmware/skywire-join.txt"), []byte(invite+"\r\n"), 0o644)) // as an editor of Windows
 	must(t, os.WriteFile(filepath.Join(root, "boot/firmware/skywire-name.txt"), []byte("Attic-Pi\r\n"), 0o644))
 	must(t, os.WriteFile(filepath.Join(root, "cluster"), []byte(cluster), 0o644))
+	tun := filepath.Join(dir, "tun") // as udev leaves it on a Debian: users may open it
+	must(t, unix.Mknod(tun, unix.S_IFCHR, int(unix.Mkdev(10, 200))))
+	must(t, os.Chmod(tun, 0o666))
 	run("systemd-nspawn", "-q", "-D", root, "--boot", "--register=no", "--keep-unit", "--private-network",
-		"--capability=CAP_NET_ADMIN", "--bind=/dev/net/tun", "systemd.unit=probe.target")
+		"--capability=CAP_NET_ADMIN", "--bind="+tun+":/dev/net/tun", "systemd.unit=probe.target")
 	log, err := os.ReadFile(filepath.Join(root, "probe.log"))
 	if err != nil {
 		t.Fatal("the container did not come to the probe: ", err)
