@@ -74,7 +74,7 @@ type Config struct {
 	OpenTUN    func(f *os.File, mtu int) (forward.TUN, error)
 	// TUNFeatures says what the kernel granted a queue that OpenTUN made, for node.status; nil: nothing is said.
 	TUNFeatures func(of string, queue forward.TUN) []api.Feature
-	Ready       func() // called once when all parts run; may be nil
+	Ready       func() // called once when all parts run and the socket answers; may be nil
 	Log         *slog.Logger
 }
 
@@ -384,6 +384,9 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if !n.cfg.Visit.IsZero() && n.members != nil {
+		n.core.Seek(link.Now(), n.cfg.Visit) // before it can be asked for its host
+	}
 	for _, l := range n.loops {
 		part("event loop", l.Run)
 	}
@@ -407,9 +410,13 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	})
 	part("records", n.watchRecords)
-	n.log.Info("node is up", "key", n.Key(), "address", n.core.Address())
-	if n.cfg.Ready != nil {
-		n.cfg.Ready()
+	select {
+	case <-n.server.Up():
+		n.log.Info("node is up", "key", n.Key(), "address", n.core.Address())
+		if n.cfg.Ready != nil {
+			n.cfg.Ready()
+		}
+	case <-ctx.Done():
 	}
 	wg.Wait()
 	n.log.Info("node ends")

@@ -303,10 +303,6 @@ func (v *Visits) run(ctx context.Context, w *visit, at envelope.Place, dir strin
 	}
 	step, cancel := context.WithTimeout(ctx, visitStart)
 	w.client, w.err = app.Dial(step, filepath.Join(dir, "run"))
-	for errors.Is(w.err, app.ErrNotRunning) && step.Err() == nil { // it is about to listen
-		wait(step, visitAgain/10)
-		w.client, w.err = app.Dial(step, filepath.Join(dir, "run"))
-	}
 	cancel()
 	if w.err != nil {
 		w.end()

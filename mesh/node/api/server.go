@@ -39,6 +39,7 @@ type Server struct {
 	apps    *registry
 	benches atomic.Int64
 	running atomic.Bool
+	up      chan struct{} // closed when the socket is there
 	work    sync.WaitGroup
 
 	mu      sync.Mutex // guards the fields below
@@ -59,7 +60,7 @@ func New(c Config) (*Server, error) {
 	s := &Server{
 		path: c.Path, node: c.Node, streams: c.Streams, log: c.Log,
 		self: uint32(os.Geteuid()), appUIDs: slices.Clone(c.AppUIDs),
-		perUID: map[uint32]int{},
+		up: make(chan struct{}), perUID: map[uint32]int{},
 	}
 	s.apps = newRegistry(c.Streams, s.offer, c.Node)
 	s.methods = s.table()
@@ -71,6 +72,9 @@ func (s *Server) Services() []app.Service { return s.apps.services() }
 
 // Changed closes at the next change of Services.
 func (s *Server) Changed() <-chan struct{} { return s.apps.changes() }
+
+// Up closes when the socket is there to be dialled.
+func (s *Server) Up() <-chan struct{} { return s.up }
 
 // Run listens until ctx ends, and returns after every connection has ended. It runs once.
 func (s *Server) Run(ctx context.Context) error {
@@ -98,6 +102,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	close(s.up)
 	defer ln.Close() // also waits for the one below to have removed the file
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
