@@ -1,6 +1,10 @@
 package update
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"os/exec"
+)
 
 // PackageOf names the package manager that has put the program there, if one says so: it would put its own back, and its checks would
 // find a stranger's file.
@@ -11,7 +15,8 @@ func PackageOf(ctx context.Context, program string) string {
 		if Find(ask[0]) == "" {
 			continue
 		}
-		if out, err := Run(ctx, ask[0], append(ask[1:], program)...); err == nil && out != "" {
+		out, err := exec.CommandContext(ctx, ask[0], append(ask[1:], program)...).Output()
+		if err == nil && len(bytes.TrimSpace(out)) > 0 { // opkg ends with 0 also when it knows nothing
 			return ask[0]
 		}
 	}

@@ -25,6 +25,9 @@ func Run(ctx context.Context, program string, args ...string) (string, error) {
 	var out limited
 	c.Stdout, c.Stderr = &out, &out
 	err := c.Run()
+	if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil // it ended well; a daemon that an init script started keeps its output open
+	}
 	text := strings.TrimSpace(out.String())
 	if err != nil {
 		err = fmt.Errorf("%s %s: %w", program, strings.Join(args, " "), errors.Join(err, ctx.Err()))

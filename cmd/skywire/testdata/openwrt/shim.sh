@@ -129,6 +129,7 @@ SHARE=$ROOT/share
 case "$2" in
 start) start_service ;;
 stopped) service_stopped ;;
+restart) end_all && start_service ;;
 triggers) service_triggers ;;
 *) "$2" ;;
 esac
