@@ -345,6 +345,7 @@ type neighbour struct {
 	twinUntil, twinAt, twinLog time.Duration // see twins.go
 	punched                    time.Duration // when punching made the link; 0: it did not
 
+	shown      shown  // our digest
 	digest     uint32 // request of the digest whose pages are coming
 	digestNext key.Public
 	digestAt   time.Duration // before this no sum of the neighbour's is answered

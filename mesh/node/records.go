@@ -38,6 +38,15 @@ type pendingRecord struct {
 	tries int
 }
 
+// shown is our digest on its way to a neighbour: no record comes from there before it has arrived.
+type shown struct {
+	request uint32
+	pages   int
+	open    int           // pages that are not acknowledged; 0: nothing waits
+	at      time.Duration // when to show it again
+	tries   int
+}
+
 // DB returns the records held, for the API and the managers; the owner reads it.
 func (n *Core) DB() *route.DB { return n.db }
 
@@ -162,6 +171,9 @@ func (n *Core) anyUp() (up bool) {
 // there before their batch goes.
 func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
 	next := now + time.Second
+	if b.shown.open > 0 {
+		next = min(next, n.showAgain(now, b))
+	}
 	if len(b.fresh)+len(b.acks) > 0 {
 		if now >= b.freshAt {
 			n.sendFresh(now, b)
@@ -364,6 +376,7 @@ func (n *Core) receiveSum(now time.Duration, b *neighbour, body []byte) {
 func (n *Core) syncRecords(now time.Duration, b *neighbour) {
 	digests := n.db.Digests(wire.MaxDigests)
 	n.request++
+	b.shown = shown{request: n.request, pages: len(digests), open: len(digests), at: now + b.retry(now, recordRetry)}
 	for i, d := range digests {
 		page := wire.RecordsDigest{Request: n.request, Page: uint16(i), Pages: uint16(len(digests))}
 		for _, e := range d.Entries {
@@ -371,6 +384,23 @@ func (n *Core) syncRecords(now time.Duration, b *neighbour) {
 		}
 		n.send(now, b, page)
 	}
+}
+
+// showAgain repeats a digest of which nothing is acknowledged in time, a small one also if a page is not. What a large one lacks, the
+// comparison of each minute brings.
+func (n *Core) showAgain(now time.Duration, b *neighbour) time.Duration {
+	s := b.shown
+	if s.open == 0 || now < s.at {
+		return s.at
+	}
+	b.shown.open = 0
+	if s.tries+1 >= recordTries || !b.up || s.open < s.pages && s.pages*wire.MaxDigests > digestSmall {
+		return now
+	}
+	n.syncRecords(now, b)
+	b.shown.tries = s.tries + 1
+	b.shown.at = now + b.retry(now, recordRetry)<<b.shown.tries
+	return b.shown.at
 }
 
 // receiveDigest answers a page of a neighbour's digest with what is newer here. What we lack, it learns from our own.

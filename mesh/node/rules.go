@@ -84,9 +84,12 @@ func (n *Core) receiveRules(now time.Duration, b *neighbour, body []byte) {
 	}
 }
 
-// receiveAck ends a comparison in which both held the same.
+// receiveAck ends a comparison in which both held the same, and takes note of a page of our digest that came.
 func (n *Core) receiveAck(now time.Duration, b *neighbour, body []byte) {
 	f, err := wire.ParseAck(body)
+	if err == nil && b.shown.open > 0 && f.Request == b.shown.request {
+		b.shown.open--
+	}
 	if err != nil || b.rulesAsk.Request == 0 || f.Request != b.rulesAsk.Request {
 		return
 	}
