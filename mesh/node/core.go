@@ -377,8 +377,13 @@ func (n *Core) linkList() []*link.Link {
 }
 
 func (n *Core) send(now time.Duration, b *neighbour, m wire.Message) {
-	if err := n.links.Send(now, b.link, m); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", m.Type(), "err", err)
+	n.sent(b, m.Type(), n.links.Send(now, b.link, m))
+}
+
+// sent notes what became of a message.
+func (n *Core) sent(b *neighbour, kind uint8, err error) {
+	if err != nil {
+		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", kind, "err", err)
 	}
 }
 

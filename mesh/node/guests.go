@@ -58,9 +58,12 @@ type way struct {
 func (n *Core) issues() bool { return n.issuer(n.self) }
 
 // issuer tells whether a node is one that admits members: its certificate says so, even one that ran out.
-func (n *Core) issuer(k key.Public) bool {
+func (n *Core) issuer(k key.Public) bool { return n.certified(k, member.RoleManager) }
+
+// certified tells whether a node of the cluster has one of these roles.
+func (n *Core) certified(k key.Public, roles member.Roles) bool {
 	m := n.standing(k)
-	return m.Rights != member.None && m.Certificate != nil && m.Certificate.Roles&member.RoleManager != 0
+	return m.Rights != member.None && m.Certificate != nil && m.Certificate.Roles&roles != 0
 }
 
 // hostRoles are those of nodes to which a guest may have a path: who admits members, who receives visitors of other
@@ -68,10 +71,7 @@ func (n *Core) issuer(k key.Public) bool {
 const hostRoles = member.RoleManager | member.RoleBorder | member.RoleMessenger
 
 // receives tells whether a node receives guests: its certificate says so, even one that ran out.
-func (n *Core) receives(k key.Public) bool {
-	m := n.standing(k)
-	return m.Rights != member.None && m.Certificate != nil && m.Certificate.Roles&hostRoles != 0
-}
+func (n *Core) receives(k key.Public) bool { return n.certified(k, hostRoles) }
 
 // admitSetup says whether a setup may come from this neighbour, for these hops; 0, or the reason of the refusal.
 func (n *Core) admitSetup(b *neighbour, hops []key.Public) uint8 {

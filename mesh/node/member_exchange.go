@@ -129,9 +129,7 @@ func (n *Core) sendIDs(now time.Duration, b *neighbour) {
 			break
 		}
 	}
-	if err := n.links.SendAll(now, b.link, pages); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageMembersList, "err", err)
-	}
+	n.sent(b, wire.MessageMembersList, n.links.SendAll(now, b.link, pages))
 }
 
 // receiveMembersList sends what we hold and the page lacks.
@@ -163,9 +161,7 @@ func (n *Core) receiveMembersList(now time.Duration, b *neighbour, body []byte) 
 	if own := n.members.state.RawCertificate(b.link.Peer()); own != nil && b.rights != member.Member && f.Flags&wire.MembersAll == 0 {
 		out = append(out, wire.Statement{Raw: own}) // a guest may have lost its own
 	}
-	if err := n.links.SendAll(now, b.link, out); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageStatement, "err", err)
-	}
+	n.sent(b, wire.MessageStatement, n.links.SendAll(now, b.link, out))
 }
 
 // statementToken takes from what a neighbour may have us look at.

@@ -171,8 +171,8 @@ func (n *Core) anyUp() (up bool) {
 // there before their batch goes.
 func (n *Core) repeatRecords(now time.Duration, b *neighbour) time.Duration {
 	next := now + time.Second
-	if b.shown.open > 0 {
-		next = min(next, n.showAgain(now, b))
+	if n.showAgain(now, b); b.shown.open > 0 {
+		next = min(next, b.shown.at)
 	}
 	if len(b.fresh)+len(b.acks) > 0 {
 		if now >= b.freshAt {
@@ -232,9 +232,7 @@ func (n *Core) sendFresh(now time.Duration, b *neighbour) {
 		}
 	}
 	b.fresh = b.fresh[:0]
-	if err := n.links.SendAll(now, b.link, b.acks); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageRecord, "err", err)
-	}
+	n.sent(b, wire.MessageRecord, n.links.SendAll(now, b.link, b.acks))
 	clear(b.acks)
 	b.acks = b.acks[:0]
 }
@@ -355,7 +353,7 @@ func (n *Core) greetRecords(now time.Duration, b *neighbour) {
 		n.send(now, b, n.recordsSum())
 		return
 	}
-	n.syncRecords(now, b)
+	n.syncRecords(now, b, 0)
 }
 
 // receiveSum answers another sum than ours with our digest.
@@ -369,14 +367,14 @@ func (n *Core) receiveSum(now time.Duration, b *neighbour, body []byte) {
 		return
 	}
 	b.digestAt = now + digestGap
-	n.syncRecords(now, b)
+	n.syncRecords(now, b, 0)
 }
 
-// syncRecords tells a neighbour what we hold, so that it sends what we lack.
-func (n *Core) syncRecords(now time.Duration, b *neighbour) {
+// syncRecords tells a neighbour what we hold, so that it sends what we lack. tries is how often it was told so before.
+func (n *Core) syncRecords(now time.Duration, b *neighbour, tries int) {
 	digests := n.db.Digests(wire.MaxDigests)
 	n.request++
-	b.shown = shown{request: n.request, pages: len(digests), open: len(digests), at: now + b.retry(now, recordRetry)}
+	b.shown = shown{request: n.request, pages: len(digests), open: len(digests), at: now + b.retry(now, recordRetry)<<tries, tries: tries}
 	for i, d := range digests {
 		page := wire.RecordsDigest{Request: n.request, Page: uint16(i), Pages: uint16(len(digests))}
 		for _, e := range d.Entries {
@@ -388,19 +386,16 @@ func (n *Core) syncRecords(now time.Duration, b *neighbour) {
 
 // showAgain repeats a digest of which nothing is acknowledged in time, a small one also if a page is not. What a large one lacks, the
 // comparison of each minute brings.
-func (n *Core) showAgain(now time.Duration, b *neighbour) time.Duration {
-	s := b.shown
+func (n *Core) showAgain(now time.Duration, b *neighbour) {
+	s := &b.shown
 	if s.open == 0 || now < s.at {
-		return s.at
+		return
 	}
-	b.shown.open = 0
-	if s.tries+1 >= recordTries || !b.up || s.open < s.pages && s.pages*wire.MaxDigests > digestSmall {
-		return now
+	if s.tries++; s.tries >= recordTries || !b.up || s.open < s.pages && s.pages > digestSmall/wire.MaxDigests {
+		s.open = 0
+		return
 	}
-	n.syncRecords(now, b)
-	b.shown.tries = s.tries + 1
-	b.shown.at = now + b.retry(now, recordRetry)<<b.shown.tries
-	return b.shown.at
+	n.syncRecords(now, b, s.tries)
 }
 
 // receiveDigest answers a page of a neighbour's digest with what is newer here. What we lack, it learns from our own.

@@ -76,9 +76,7 @@ func (n *Core) tickTwins(now time.Duration) {
 func (n *Core) tellTwin(now time.Duration, b *neighbour) {
 	b.twinAt = now + twinTell
 	other := b.starts[len(b.starts)-2]
-	if err := n.links.SendMoving(now, b.link, wire.Twin{Boot: other.boot, Seen: other.addr}); err != nil {
-		n.log.Debug("message not sent", "peer", b.link.Peer().Short(), "type", wire.MessageTwin, "err", err)
-	}
+	n.sent(b, wire.MessageTwin, n.links.SendMoving(now, b.link, wire.Twin{Boot: other.boot, Seen: other.addr}))
 }
 
 // receiveTwin raises the alarm: a neighbour says that another box runs our key.

@@ -308,18 +308,17 @@ func (n *Core) whyNotBetter(now time.Duration, s *peerSession, p route.Path) str
 func (n *Core) dearest(p route.Path) string {
 	g := n.topology()
 	worst, most, word := key.Public{}, uint64(0), ""
-	for i := 1; i < len(p.Hops); i++ {
-		e, ok := g.Edge(p.Hops[i-1], p.Hops[i])
+	for i, hop := range p.Hops[1:] {
+		e, ok := g.Edge(p.Hops[i], hop)
 		if !ok {
 			continue
 		}
 		base := route.Link{RTT: e.RTT}.Cost()
-		for name, l := range map[string]route.Link{
-			"loss": {RTT: e.RTT, Loss: e.Loss}, "a narrow link": {RTT: e.RTT, Capacity: e.Capacity},
-			"jitter": {RTT: e.RTT, Jitter: e.Jitter}, "a flapping link": {RTT: e.RTT, Flaps: e.Flaps},
+		for j, l := range [...]route.Link{
+			{RTT: e.RTT, Flaps: e.Flaps}, {RTT: e.RTT, Capacity: e.Capacity}, {RTT: e.RTT, Jitter: e.Jitter}, {RTT: e.RTT, Loss: e.Loss},
 		} {
-			if more := l.Cost() - base; more > most || more == most && more > 0 && name < word {
-				worst, most, word = p.Hops[i], more, name
+			if more := l.Cost() - base; more > most {
+				worst, most, word = hop, more, [...]string{"a flapping link", "a narrow link", "jitter", "loss"}[j]
 			}
 		}
 	}
