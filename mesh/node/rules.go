@@ -93,9 +93,12 @@ func (n *Core) receiveAck(now time.Duration, b *neighbour, body []byte) {
 	if err != nil || b.rulesAsk.Request == 0 || f.Request != b.rulesAsk.Request {
 		return
 	}
-	b.rulesAsk.Request = 0
+	b.endRules()
 	n.confirmRules(now, b)
 }
+
+// endRules ends a comparison. Of a list some pages may have come, before what was lost was asked again and found equal.
+func (b *neighbour) endRules() { b.rulesAsk.Request, b.listed = 0, nil }
 
 // receiveRulesList takes a page of what the neighbour uses; with the last one the difference is known.
 func (n *Core) receiveRulesList(now time.Duration, b *neighbour, body []byte) {
@@ -118,7 +121,7 @@ func (n *Core) receiveRulesList(now time.Duration, b *neighbour, body []byte) {
 		return
 	}
 	listed := b.listed
-	b.listed, b.rulesAsk.Request = nil, 0
+	b.endRules()
 	for _, r := range n.given(b) {
 		base, ok := listed[r.ID]
 		delete(listed, r.ID)
@@ -169,7 +172,7 @@ func (n *Core) tickRules(now time.Duration) {
 			continue
 		}
 		if b.rulesN >= rulesTries {
-			b.rulesAsk.Request = 0
+			b.endRules()
 			continue
 		}
 		n.sendRules(now, b)
